@@ -1,0 +1,57 @@
+//! What the pipeline needs from the networks of a pack; `engine` implements it.
+//!
+//! Names and shapes are those of diffusers' ONNX pipelines: batch first, channels second.
+
+use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+
+/// A network could not be loaded or run. Says which file and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{component}: {message}")]
+pub struct ModelError {
+    /// `text_encoder`, `unet`, `vae_decoder`.
+    pub component: String,
+    /// What went wrong, naming the file or tensor and the shapes met and wanted.
+    pub message: String,
+}
+
+impl ModelError {
+    /// An error of `component`.
+    pub fn new(component: &str, message: impl std::fmt::Display) -> Self {
+        Self { component: component.to_owned(), message: format!("{message:#}") }
+    }
+}
+
+/// CLIP's text tower.
+pub trait TextEncoder {
+    /// `token_ids` `[B, 77]` to `text_embeddings` `[B, 77, D]` (the last hidden state, final norm applied).
+    fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError>;
+}
+
+/// The denoising network.
+pub trait Unet {
+    /// `latents` `[B, C, h, w]` and `text_embeddings` `[B, 77, D]` to the model output `[B, C, h, w]`:
+    /// noise, v or sample, as the pack's scheduler says.
+    fn predict(
+        &mut self,
+        latents: ArrayView4<'_, f32>,
+        timestep: f64,
+        text_embeddings: ArrayView3<'_, f32>,
+    ) -> Result<Array4<f32>, ModelError>;
+}
+
+/// The half of the autoencoder that makes pixels.
+pub trait VaeDecoder {
+    /// `latents` `[B, C, h, w]`, already divided by the scaling factor, to a picture
+    /// `[B, 3, h * vae_scale_factor, w * vae_scale_factor]` with values about [-1, 1].
+    fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
+}
+
+/// Where the networks come from. Loading is lazy; what stays resident is the implementor's policy.
+pub trait Models {
+    /// The text encoder, loaded if it was not.
+    fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError>;
+    /// The UNet, loaded if it was not.
+    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError>;
+    /// The VAE decoder, loaded if it was not.
+    fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
+}

@@ -1,0 +1,142 @@
+//! The denoising loop over the bundled pack's real networks, watched through a wrapper around the ports.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report; helpers are not seen as tests")]
+
+#[path = "common/pack.rs"]
+mod pack;
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
+use easeld::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
+use easeld::engine::{EngineOptions, PackModels, Residency};
+use easeld::generator::Generator;
+use easeld::packs::Pack;
+use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+
+/// Passes every call on and remembers its batch size.
+struct Watched<T> {
+    inner: T,
+    calls: Rc<RefCell<Vec<(&'static str, usize)>>>,
+}
+
+impl Models for Watched<PackModels> {
+    fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        Ok(self)
+    }
+    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
+        Ok(self)
+    }
+    fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        Ok(self)
+    }
+}
+
+impl TextEncoder for Watched<PackModels> {
+    fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
+        self.calls.borrow_mut().push(("text_encoder", token_ids.nrows()));
+        self.inner.text_encoder()?.encode(token_ids)
+    }
+}
+
+impl Unet for Watched<PackModels> {
+    fn predict(
+        &mut self,
+        latents: ArrayView4<'_, f32>,
+        timestep: f64,
+        text_embeddings: ArrayView3<'_, f32>,
+    ) -> Result<Array4<f32>, ModelError> {
+        self.calls.borrow_mut().push(("unet", latents.dim().0));
+        self.inner.unet()?.predict(latents, timestep, text_embeddings)
+    }
+}
+
+impl VaeDecoder for Watched<PackModels> {
+    fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError> {
+        self.calls.borrow_mut().push(("vae_decoder", latents.dim().0));
+        self.inner.vae_decoder()?.decode(latents)
+    }
+}
+
+struct Run {
+    calls: Vec<(&'static str, usize)>,
+    progress: Vec<Progress>,
+    result: Result<pipeline::Output, PipelineError>,
+}
+
+/// Two steps at `guidance_scale`; the observer breaks before the event numbered `stop_at`.
+fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
+    let pack = Pack::open(&pack::bundled()).unwrap();
+    let raw = RawRequest {
+        prompt: "a cat on a blue background".to_owned(),
+        steps: Some(2),
+        guidance_scale: Some(guidance_scale),
+        ..RawRequest::default()
+    };
+    let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
+    let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
+    let [token_ids, negative_token_ids] =
+        ["a cat on a blue background", ""].map(|p| tokenizer.encode(p).token_ids);
+    let config = pack.pipeline_config();
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let options = EngineOptions { residency, ..EngineOptions::default() };
+    let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
+    let inputs = Inputs {
+        request: &request,
+        token_ids: &token_ids,
+        negative_token_ids: &negative_token_ids,
+        latents: None,
+    };
+    let mut progress = Vec::new();
+    let result = pipeline::generate(&mut models, &config, &inputs, &mut |event| {
+        if progress.len() == stop_at {
+            return ControlFlow::Break(());
+        }
+        progress.push(event);
+        ControlFlow::Continue(())
+    });
+    Run { calls: calls.take(), progress, result }
+}
+
+#[test]
+fn guidance_runs_both_halves_in_one_call_and_guidance_one_runs_half() {
+    let guided = run(3.0, Residency::Warm, usize::MAX);
+    assert_eq!(guided.calls, [("text_encoder", 2), ("unet", 2), ("unet", 2), ("vae_decoder", 1)]);
+    let unguided = run(1.0, Residency::Warm, usize::MAX);
+    assert_eq!(unguided.calls, [("text_encoder", 1), ("unet", 1), ("unet", 1), ("vae_decoder", 1)]);
+    assert_ne!(guided.result.unwrap().image, unguided.result.unwrap().image);
+}
+
+#[test]
+fn one_network_at_a_time_makes_the_same_picture() {
+    let warm = run(3.0, Residency::Warm, usize::MAX).result.unwrap();
+    let lean = run(3.0, Residency::OneAtATime, usize::MAX).result.unwrap();
+    assert_eq!(warm.image, lean.image);
+}
+
+#[test]
+fn the_observer_hears_every_step_and_can_stop_between_them() {
+    let whole = run(3.0, Residency::Warm, usize::MAX);
+    let step = |step| Progress::Step { step, steps: 2 };
+    assert_eq!(whole.progress, [Progress::TextEncoder, step(0), step(1), step(2), Progress::VaeDecoder]);
+    let stopped = run(3.0, Residency::Warm, 2);
+    assert!(matches!(stopped.result, Err(PipelineError::Cancelled)));
+    assert_eq!(stopped.calls, [("text_encoder", 2), ("unet", 2)]);
+}
+
+#[test]
+fn a_generator_recovers_after_a_cancelled_picture() {
+    let pack = Pack::open(&pack::bundled()).unwrap();
+    let defaults = pack.defaults();
+    let mut generator = Generator::new(pack, EngineOptions::default()).unwrap();
+    let raw = RawRequest { prompt: "owl".to_owned(), steps: Some(1), ..RawRequest::default() };
+    let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
+    assert!(generator.generate(&request, None, &mut |_| ControlFlow::Break(())).is_err());
+    let first = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
+    let second = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(first.png, second.png);
+    assert!(first.seconds.load > second.seconds.load, "the second picture finds the networks loaded");
+}
