@@ -1,0 +1,62 @@
+//! The ports of `diffusion`, each over one [`Network`]: names of graph inputs and checks of shapes.
+
+use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Ix3, Ix4};
+
+use super::network::{Input, Network};
+use crate::diffusion::ports::{ModelError, TextEncoder, Unet, VaeDecoder};
+
+pub(super) struct TractTextEncoder(pub(super) Network);
+pub(super) struct TractUnet(pub(super) Network);
+pub(super) struct TractVaeDecoder(pub(super) Network);
+
+impl TextEncoder for TractTextEncoder {
+    fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
+        let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
+        run::<Ix3>(&mut self.0, &inputs, "last_hidden_state")
+    }
+}
+
+impl Unet for TractUnet {
+    fn predict(
+        &mut self,
+        latents: ArrayView4<'_, f32>,
+        timestep: f64,
+        text_embeddings: ArrayView3<'_, f32>,
+    ) -> Result<Array4<f32>, ModelError> {
+        let inputs = [
+            ("sample", Input::Floats(latents.view().into_dyn())),
+            ("timestep", Input::Scalar(timestep)),
+            ("encoder_hidden_states", Input::Floats(text_embeddings.into_dyn())),
+        ];
+        let output = run::<Ix4>(&mut self.0, &inputs, "out_sample")?;
+        if output.shape() != latents.shape() {
+            let message = format!("out_sample is {:?} for a sample of {:?}", output.shape(), latents.shape());
+            return Err(ModelError::new(self.0.component(), message));
+        }
+        Ok(output)
+    }
+}
+
+impl VaeDecoder for TractVaeDecoder {
+    fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError> {
+        let inputs = [("latent_sample", Input::Floats(latents.into_dyn()))];
+        run::<Ix4>(&mut self.0, &inputs, "sample")
+    }
+}
+
+fn run<D: Dimension>(
+    network: &mut Network,
+    inputs: &[(&str, Input<'_>)],
+    output: &str,
+) -> Result<ndarray::Array<f32, D>, ModelError> {
+    let component = network.component();
+    network
+        .run(inputs, output)
+        .and_then(|array| {
+            let shape = array.shape().to_vec();
+            array.into_dimensionality::<D>().map_err(|_| {
+                anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
+            })
+        })
+        .map_err(|error| ModelError::new(component, format!("{error:#}")))
+}

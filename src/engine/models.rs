@@ -1,0 +1,115 @@
+//! Loads the networks of a pack when they are needed and drops them by the residency policy.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tract_core::prelude::multithread::Executor;
+
+use super::components::{TractTextEncoder, TractUnet, TractVaeDecoder};
+use super::network::Network;
+use super::{EngineOptions, Residency};
+use crate::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+
+/// Time spent reading and planning each network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadTime {
+    /// CLIP's text tower.
+    pub text_encoder: Duration,
+    /// The denoising network.
+    pub unet: Duration,
+    /// Latents to pixels.
+    pub vae_decoder: Duration,
+}
+
+impl LoadTime {
+    /// All three.
+    pub fn total(&self) -> Duration {
+        self.text_encoder + self.unet + self.vae_decoder
+    }
+}
+
+/// The networks of one pack directory.
+pub struct PackModels {
+    directory: PathBuf,
+    residency: Residency,
+    executor: Executor,
+    text_encoder: Option<TractTextEncoder>,
+    unet: Option<TractUnet>,
+    vae_decoder: Option<TractVaeDecoder>,
+    /// Of networks since dropped, and of resident ones as far as collected.
+    load_time: LoadTime,
+}
+
+impl PackModels {
+    /// The networks below `directory`; nothing is read yet.
+    pub fn new(directory: &Path, options: EngineOptions) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let executor = match if options.threads == 0 { cores() } else { options.threads } {
+            1 => Executor::SingleThread,
+            threads => Executor::multithread(threads),
+        };
+        Self {
+            directory: directory.to_owned(),
+            residency: options.residency,
+            executor,
+            text_encoder: None,
+            unet: None,
+            vae_decoder: None,
+            load_time: LoadTime::default(),
+        }
+    }
+
+    /// Time spent reading and planning networks since this was last asked.
+    pub fn take_load_time(&mut self) -> LoadTime {
+        self.collect_load_time();
+        std::mem::take(&mut self.load_time)
+    }
+
+    /// Drops every network.
+    pub fn release(&mut self) {
+        self.collect_load_time();
+        self.text_encoder = None;
+        self.unet = None;
+        self.vae_decoder = None;
+    }
+
+    fn collect_load_time(&mut self) {
+        let taken = |network: &mut Network| network.take_load_time();
+        self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+    }
+
+    /// A network about to be loaded; the others go first when only one may stay.
+    fn open(&mut self, component: &'static str) -> Result<Network, ModelError> {
+        if self.residency == Residency::OneAtATime {
+            self.release();
+        }
+        let path = self.directory.join(component).join("model.onnx");
+        Network::new(component, &path, self.executor.clone())
+            .map_err(|error| ModelError::new(component, error))
+    }
+}
+
+impl Models for PackModels {
+    fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        if self.text_encoder.is_none() {
+            self.text_encoder = Some(TractTextEncoder(self.open("text_encoder")?));
+        }
+        Ok(self.text_encoder.as_mut().expect("just loaded"))
+    }
+
+    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
+        if self.unet.is_none() {
+            self.unet = Some(TractUnet(self.open("unet")?));
+        }
+        Ok(self.unet.as_mut().expect("just loaded"))
+    }
+
+    fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        if self.vae_decoder.is_none() {
+            self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?));
+        }
+        Ok(self.vae_decoder.as_mut().expect("just loaded"))
+    }
+}

@@ -1,0 +1,121 @@
+//! `easel.toml`: what a pack adds to the diffusers layout. Every part of it is optional.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::PackError;
+
+/// The whole of `easel.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// For people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// An SPDX expression, or a sentence.
+    #[serde(default)]
+    pub licence: Option<String>,
+    /// By name; `default` fills in what a request leaves out.
+    #[serde(default)]
+    pub presets: BTreeMap<String, Preset>,
+    /// Path within the pack to SHA-256 in hex.
+    #[serde(default)]
+    pub checksums: BTreeMap<String, String>,
+}
+
+/// Values that suit the model.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// `num_inference_steps`.
+    pub steps: Option<usize>,
+    /// Classifier-free guidance.
+    pub guidance_scale: Option<f64>,
+    /// A name of the scheduler table.
+    pub scheduler: Option<String>,
+    /// Pixels.
+    pub width: Option<usize>,
+    /// Pixels.
+    pub height: Option<usize>,
+}
+
+impl Manifest {
+    /// Reads `path`; a pack without one gets the defaults.
+    pub(super) fn read(path: &Path) -> Result<Self, PackError> {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                toml::from_str(&text).map_err(|error| PackError::new(path, error.to_string().trim_end()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(PackError::new(path, error)),
+        }
+    }
+
+    /// SHA-256 over `path checksum` lines, sorted. Files whose checksum `easel.toml` records are not read:
+    /// packs can be gigabytes.
+    pub(super) fn pack_hash(&self, directory: &Path) -> Result<String, PackError> {
+        let mut hasher = Sha256::new();
+        for path in files_below(directory, Path::new(""))? {
+            let name = path.to_string_lossy().replace('\\', "/");
+            let sum = match self.checksums.get(&name) {
+                Some(sum) => sum.to_ascii_lowercase(),
+                None => file_sha256(&directory.join(&path))?,
+            };
+            hasher.update(format!("{name} {sum}\n"));
+        }
+        Ok(hex(&hasher.finalize()))
+    }
+}
+
+/// Files that make pictures what they are: configuration, tokenizer and networks, not documentation.
+fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
+    const PARTS: [&str; 5] = ["model_index.json", "tokenizer", "scheduler", "text_encoder", "unet"];
+    const VAE: &str = "vae_decoder";
+    let mut files = Vec::new();
+    let wrap = |error: io::Error| PackError::new(directory.join(below), error);
+    for entry in fs::read_dir(directory.join(below)).map_err(wrap)? {
+        let entry = entry.map_err(wrap)?;
+        let path = below.join(entry.file_name());
+        let top_level = below.as_os_str().is_empty();
+        if top_level && !PARTS.iter().chain([&VAE]).any(|part| entry.file_name() == *part) {
+            continue;
+        }
+        if entry.path().is_dir() {
+            files.extend(files_below(directory, &path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn file_sha256(path: &Path) -> Result<String, PackError> {
+    let wrap = |error: io::Error| PackError::new(path, error);
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path).map_err(wrap)?, &mut HashWriter(&mut hasher)).map_err(wrap)?;
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Lets `io::copy` stream into a hash.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,127 @@
+//! A model pack: a directory as diffusers and Optimum write it, plus an optional `easel.toml`.
+//!
+//! Opening a pack reads its small configuration files and checks that the networks are there; it loads
+//! none of them. Shapes, scaling factors and the scheduler come from here, never from constants.
+
+mod components;
+mod find;
+mod manifest;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+pub use components::{UnetConfig, VaeConfig};
+pub use find::{PackNotFound, find};
+pub use manifest::{Manifest, Preset};
+
+use crate::diffusion::pipeline::PipelineConfig;
+use crate::diffusion::request::PackDefaults;
+use crate::diffusion::schedulers::SchedulerConfig;
+
+/// Something in a pack is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct PackError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl PackError {
+    fn new(path: impl Into<PathBuf>, message: impl std::fmt::Display) -> Self {
+        Self { path: path.into(), message: message.to_string() }
+    }
+}
+
+/// An opened pack.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// The directory's name, by which requests and the configuration call it.
+    pub name: String,
+    /// `easel.toml`, or its defaults.
+    pub manifest: Manifest,
+    /// `unet/config.json`.
+    pub unet: UnetConfig,
+    /// `vae_decoder/config.json`.
+    pub vae: VaeConfig,
+    /// `scheduler/scheduler_config.json`.
+    pub scheduler: SchedulerConfig,
+    /// SHA-256 over the checksums of every file of the pack, in hex.
+    pub hash: String,
+}
+
+impl Pack {
+    /// Opens the pack at `directory`.
+    ///
+    /// # Errors
+    /// Names the file that is missing, unreadable or does not say what it should.
+    pub fn open(directory: &Path) -> Result<Self, PackError> {
+        if !directory.is_dir() {
+            return Err(PackError::new(directory, "is not a directory"));
+        }
+        if !directory.join("model_index.json").is_file() {
+            return Err(PackError::new(directory, "is not a model pack: it holds no model_index.json"));
+        }
+        for file in ["text_encoder/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx"] {
+            if !directory.join(file).is_file() {
+                return Err(PackError::new(directory.join(file), "is missing"));
+            }
+        }
+        let manifest = Manifest::read(&directory.join("easel.toml"))?;
+        let unet: UnetConfig = read_json(&directory.join("unet/config.json"))?;
+        let vae: VaeConfig = read_json(&directory.join("vae_decoder/config.json"))?;
+        components::check(directory, &unet, &vae)?;
+        let scheduler_path = directory.join("scheduler/scheduler_config.json");
+        let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
+            .map_err(|error| PackError::new(&scheduler_path, error))?;
+        let hash = manifest.pack_hash(directory)?;
+        let name =
+            directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
+        Ok(Self {
+            directory: directory.to_owned(),
+            name: name.unwrap_or_else(|| "pack".to_owned()),
+            manifest,
+            unet,
+            vae,
+            scheduler,
+            hash,
+        })
+    }
+
+    /// What the denoising loop depends on.
+    pub fn pipeline_config(&self) -> PipelineConfig {
+        PipelineConfig {
+            latent_channels: self.vae.latent_channels,
+            vae_scale_factor: self.vae.scale_factor(),
+            scaling_factor: self.vae.scaling_factor,
+            shift_factor: self.vae.shift_factor.unwrap_or(0.0),
+            scheduler: self.scheduler.clone(),
+        }
+    }
+
+    /// What a request that says nothing gets, from the `default` preset or the field's usual values.
+    pub fn defaults(&self) -> PackDefaults {
+        let preset = self.manifest.presets.get("default").cloned().unwrap_or_default();
+        let native = self.unet.sample_size.unwrap_or(64) * self.vae.scale_factor();
+        PackDefaults {
+            width: preset.width.unwrap_or(native),
+            height: preset.height.unwrap_or(native),
+            steps: preset.steps.unwrap_or(20),
+            guidance_scale: preset.guidance_scale.unwrap_or(7.5),
+            size_multiple: self.vae.scale_factor() * self.unet.downsampling(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, PackError> {
+    fs::read_to_string(path).map_err(|error| PackError::new(path, error))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, PackError> {
+    serde_json::from_str(&read(path)?).map_err(|error| PackError::new(path, error))
+}
