@@ -1,0 +1,93 @@
+//! One request's life: `queued -> running -> succeeded | failed | cancelled`, or `rejected` at the door.
+//!
+//! [`message`] reads what arrives, [`queue`] decides what waits, [`worker`] runs it on its own thread,
+//! [`status`] is what the outside hears. No topics, no broker and no async here: the daemon carries
+//! values between these and the edges.
+
+use std::ops::ControlFlow;
+
+use crate::diffusion::request::{GenerationRequest, PackDefaults};
+
+pub mod id;
+pub mod message;
+pub mod nearest;
+pub mod queue;
+pub mod report;
+pub mod status;
+pub mod worker;
+
+pub use id::{JobId, random_seed};
+
+/// How far one picture is. Told to the observer between pieces of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A network is being read from disk.
+    Loading,
+    /// `step` of `steps` denoising steps are done; 0 before the first.
+    Step {
+        /// Steps done, 0 to `steps`.
+        step: usize,
+        /// Steps in all.
+        steps: usize,
+    },
+    /// Latents are becoming pixels.
+    Decoding,
+}
+
+/// A finished picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The PNG file, its parameters in text chunks.
+    pub png: Vec<u8>,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// The seed used.
+    pub seed: u32,
+}
+
+/// Why a picture did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GenerateError {
+    /// The observer said so.
+    #[error("cancelled")]
+    Cancelled,
+    /// Anything else; the daemon stays up.
+    #[error("{message}")]
+    Failed {
+        /// A stable word for programs: `model`, `internal`, `too_large`, ...
+        code: &'static str,
+        /// For people: which file, tensor or bound, and what to do.
+        message: String,
+    },
+}
+
+/// Makes pictures. Called on the worker thread, one picture at a time.
+///
+/// After an error, a cancellation or a panic the next call starts from nothing but the models on disk.
+pub trait GeneratePictures: Send {
+    /// Makes the picture of `request`, calling `observer` between pieces of work.
+    ///
+    /// # Errors
+    /// [`GenerateError::Cancelled`] soon after `observer` answers [`ControlFlow::Break`], and
+    /// [`GenerateError::Failed`] when a model cannot be loaded or run.
+    fn generate(
+        &mut self,
+        request: &GenerationRequest,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Picture, GenerateError>;
+}
+
+/// What the daemon knows of the pack it serves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackInfo {
+    /// The name that requests may give as `model`.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// Identifies the files that made a picture.
+    pub pack_hash: String,
+    /// Fills what a request leaves open.
+    pub defaults: PackDefaults,
+}

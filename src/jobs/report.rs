@@ -1,0 +1,222 @@
+//! The node's own messages: `info`, `state`, and `image/meta`.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::status::{API, ErrorBody};
+use super::{JobId, PackInfo};
+use crate::diffusion::request::Limits;
+
+/// What the node is doing, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Not ready for requests yet.
+    Starting,
+    /// A model is being read.
+    Loading,
+    /// Nothing to do.
+    Idle,
+    /// A picture is being made.
+    Generating,
+    /// It cannot work until somebody acts; `error` says on what.
+    Error,
+    /// Going away.
+    Stopping,
+}
+
+/// The JSON on `state`; retained.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StateReport {
+    /// [`API`].
+    pub api: u32,
+    /// In one word.
+    pub state: NodeState,
+    /// The running job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// How many jobs wait.
+    pub queue: usize,
+    /// Denoising steps done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// Denoising steps in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Percent of the running job's steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<usize>,
+    /// About how many seconds until the running job's picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_s: Option<u64>,
+    /// What keeps the node from working.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+}
+
+impl StateReport {
+    /// A state with nothing running.
+    pub fn new(state: NodeState, queue: usize) -> Self {
+        Self {
+            api: API,
+            state,
+            job: None,
+            queue,
+            step: None,
+            steps: None,
+            progress: None,
+            eta_s: None,
+            error: None,
+        }
+    }
+}
+
+/// One model in [`InfoReport`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelReport {
+    /// What requests give as `model`.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// Identifies its files.
+    pub pack_hash: String,
+    /// Default size in pixels.
+    pub width: usize,
+    /// Default size in pixels.
+    pub height: usize,
+    /// Sizes are multiples of this.
+    pub size_multiple: usize,
+    /// Default steps.
+    pub steps: usize,
+    /// Default guidance.
+    pub guidance_scale: f64,
+}
+
+/// The bounds in [`InfoReport`], under the names of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LimitsReport {
+    /// Bytes of UTF-8.
+    pub max_prompt_bytes: usize,
+    /// Denoising steps.
+    pub max_steps: usize,
+    /// Width times height.
+    pub max_pixels: usize,
+    /// Jobs that may wait.
+    pub queue_capacity: usize,
+}
+
+/// The JSON on `info`; retained. What a requester needs to know before asking.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InfoReport {
+    /// [`API`].
+    pub api: u32,
+    /// The node.
+    pub node: String,
+    /// Of easeld.
+    pub version: String,
+    /// What it serves; the first is the default.
+    pub models: Vec<ModelReport>,
+    /// What it accepts.
+    pub limits: LimitsReport,
+    /// The formats on `image`.
+    pub content_types: Vec<String>,
+}
+
+impl InfoReport {
+    /// What `node` says of itself.
+    pub fn new(node: &str, pack: &PackInfo, limits: &Limits, queue_capacity: usize) -> Self {
+        Self {
+            api: API,
+            node: node.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            models: vec![ModelReport {
+                name: pack.name.clone(),
+                title: pack.title.clone(),
+                pack_hash: pack.pack_hash.clone(),
+                width: pack.defaults.width,
+                height: pack.defaults.height,
+                size_multiple: pack.defaults.size_multiple,
+                steps: pack.defaults.steps,
+                guidance_scale: pack.defaults.guidance_scale,
+            }],
+            limits: LimitsReport {
+                max_prompt_bytes: limits.max_prompt_bytes,
+                max_steps: limits.max_steps,
+                max_pixels: limits.max_pixels,
+                queue_capacity,
+            },
+            content_types: vec!["image/png".to_owned()],
+        }
+    }
+}
+
+/// The JSON on `image/meta`; retained, published right after the bytes it describes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageMeta {
+    /// [`API`].
+    pub api: u32,
+    /// The job that made it.
+    pub id: JobId,
+    /// Length of the payload on `image`.
+    pub bytes: usize,
+    /// Of that payload, lower-case hexadecimal.
+    pub sha256: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// `image/png`.
+    pub content_type: String,
+    /// What the picture shows.
+    pub prompt: String,
+    /// Makes the same picture again.
+    pub seed: u32,
+    /// Denoising steps.
+    pub steps: usize,
+    /// The pack that made it.
+    pub model: String,
+    /// When, RFC 3339 in UTC.
+    pub created: String,
+}
+
+/// `time` as RFC 3339 in UTC, to the second. Times before 1970 become 1970: a board without a clock starts there.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = since_epoch.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to civil date, after Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is
+    // the last day of the 400-year cycle of 146,097 days. 719,468 days lie between 0000-03-01 and 1970-01-01.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_date_prints_them() {
+        // Oracle: `date -u -d @N +%FT%TZ`.
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_799, "2000-02-29T23:59:59Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_735_689_600, "2025-01-01T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+        }
+    }
+}

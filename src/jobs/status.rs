@@ -1,0 +1,199 @@
+//! `job/<id>`: what the outside hears of one job.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{GenerateError, JobId};
+use crate::diffusion::request::FieldError;
+
+/// The version of all messages; raised when one changes its meaning.
+pub const API: u32 = 1;
+
+/// The words of a job's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Waits.
+    Queued,
+    /// On the worker.
+    Running,
+    /// The picture is published.
+    Succeeded,
+    /// It ended without a picture.
+    Failed,
+    /// Somebody asked it to stop, or the daemon stops.
+    Cancelled,
+    /// Never accepted.
+    Rejected,
+}
+
+impl Phase {
+    /// Nothing follows on this id.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// Why a job failed or a request was rejected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ErrorBody {
+    /// A stable word for programs.
+    pub code: String,
+    /// The request field at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What it was, shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// For people: what is allowed, or what to do.
+    pub message: String,
+}
+
+impl ErrorBody {
+    /// An error that no single field is to blame for.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), field: None, value: None, message: message.into() }
+    }
+}
+
+impl From<FieldError> for ErrorBody {
+    fn from(error: FieldError) -> Self {
+        Self {
+            code: error.code.to_owned(),
+            field: Some(error.field),
+            value: Some(error.value),
+            message: error.message,
+        }
+    }
+}
+
+/// Where the picture is and how to check it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageBody {
+    /// The topic it was published on.
+    pub topic: String,
+    /// Length of the payload.
+    pub bytes: usize,
+    /// Of the payload, lower-case hexadecimal.
+    pub sha256: String,
+    /// `image/png`.
+    pub content_type: String,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Makes the same picture again.
+    pub seed: u32,
+}
+
+/// The JSON on `job/<id>`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JobStatus {
+    /// [`API`].
+    pub api: u32,
+    /// The job.
+    pub id: JobId,
+    /// The node that has it.
+    pub node: String,
+    /// How it stands.
+    pub status: Phase,
+    /// While queued: its place, 1 is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// While running: denoising steps done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// While running: denoising steps in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// While running: about how many seconds until the picture, once a step was timed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_s: Option<u64>,
+    /// Failed or rejected: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+    /// Succeeded: the picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageBody>,
+}
+
+impl JobStatus {
+    /// A status with nothing but its phase.
+    pub fn new(id: &JobId, node: &str, status: Phase) -> Self {
+        Self {
+            api: API,
+            id: id.clone(),
+            node: node.to_owned(),
+            status,
+            position: None,
+            step: None,
+            steps: None,
+            eta_s: None,
+            error: None,
+            image: None,
+        }
+    }
+
+    /// Accepted; `position` 1 is next.
+    pub fn queued(id: &JobId, node: &str, position: usize) -> Self {
+        Self { position: Some(position), ..Self::new(id, node, Phase::Queued) }
+    }
+
+    /// On the worker, `step` of `steps` done.
+    pub fn running(id: &JobId, node: &str, step: usize, steps: usize, eta: Option<Duration>) -> Self {
+        Self {
+            step: Some(step),
+            steps: Some(steps),
+            eta_s: eta.map(|eta| eta.as_secs_f64().ceil() as u64),
+            ..Self::new(id, node, Phase::Running)
+        }
+    }
+
+    /// Refused at the door.
+    pub fn rejected(id: &JobId, node: &str, error: ErrorBody) -> Self {
+        Self { error: Some(error), ..Self::new(id, node, Phase::Rejected) }
+    }
+
+    /// Ended without a picture: cancelled or failed.
+    pub fn ended(id: &JobId, node: &str, error: GenerateError) -> Self {
+        match error {
+            GenerateError::Cancelled => Self::new(id, node, Phase::Cancelled),
+            GenerateError::Failed { code, message } => {
+                Self { error: Some(ErrorBody::new(code, message)), ..Self::new(id, node, Phase::Failed) }
+            }
+        }
+    }
+
+    /// The picture is out.
+    pub fn succeeded(id: &JobId, node: &str, image: ImageBody) -> Self {
+        Self { image: Some(image), ..Self::new(id, node, Phase::Succeeded) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_carry_the_contracts_fields_and_no_others() {
+        let id = JobId::parse("j1").expect("valid");
+        let json = |status: &JobStatus| serde_json::to_value(status).expect("serialises");
+        assert_eq!(
+            json(&JobStatus::queued(&id, "desk", 2)),
+            serde_json::json!({"api": 1, "id": "j1", "node": "desk", "status": "queued", "position": 2})
+        );
+        let eta = Some(Duration::from_millis(2100));
+        assert_eq!(
+            json(&JobStatus::running(&id, "desk", 3, 8, eta)),
+            serde_json::json!({"api": 1, "id": "j1", "node": "desk", "status": "running",
+                "step": 3, "steps": 8, "eta_s": 3})
+        );
+        let error = FieldError::new("invalid_value", "steps", 0, "1 to 200");
+        assert_eq!(
+            json(&JobStatus::rejected(&id, "desk", error.into())),
+            serde_json::json!({"api": 1, "id": "j1", "node": "desk", "status": "rejected",
+                "error": {"code": "invalid_value", "field": "steps", "value": "0", "message": "1 to 200"}})
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! One operating-system thread that makes pictures, one at a time.
+//!
+//! Inference never runs on the async runtime: the daemon's loop hands a [`Job`] in and hears [`WorkerEvent`]s.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::queue::Job;
+use super::{GenerateError, GeneratePictures, JobId, Picture, Progress};
+
+/// What the worker tells the daemon's loop.
+#[derive(Debug)]
+pub enum WorkerEvent {
+    /// A job moved on. May be left out when the loop is behind.
+    Progress {
+        /// Which job.
+        id: JobId,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// A job ended. Never left out.
+    Finished {
+        /// The job as it was handed in.
+        job: Box<Job>,
+        /// The picture, or why there is none.
+        outcome: Result<Finished, GenerateError>,
+    },
+}
+
+/// A picture with the digest that is announced with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// The picture.
+    pub picture: Picture,
+    /// Of the PNG bytes, lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// The thread's handle. Dropping it lets the thread end after the job it is on.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: std_mpsc::Sender<Job>,
+}
+
+/// The worker thread is gone, which its panic barrier should make impossible.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker thread has ended")]
+pub struct WorkerGone;
+
+impl Worker {
+    /// Starts the thread. Events go to `events`; a full channel delays only the end of a job.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn spawn(
+        generator: Box<dyn GeneratePictures>,
+        events: mpsc::Sender<WorkerEvent>,
+    ) -> std::io::Result<Self> {
+        let (jobs, inbox) = std_mpsc::channel();
+        thread::Builder::new().name("worker".to_owned()).spawn(move || work(generator, &inbox, &events))?;
+        Ok(Self { jobs })
+    }
+
+    /// Hands `job` over. The queue gives out one at a time, so this never piles up.
+    ///
+    /// # Errors
+    /// [`WorkerGone`] when the thread has ended.
+    pub fn start(&self, job: Job) -> Result<(), WorkerGone> {
+        self.jobs.send(job).map_err(|_| WorkerGone)
+    }
+}
+
+fn work(
+    mut generator: Box<dyn GeneratePictures>,
+    inbox: &std_mpsc::Receiver<Job>,
+    events: &mpsc::Sender<WorkerEvent>,
+) {
+    for job in inbox {
+        let span = tracing::info_span!("job", job_id = %job.id);
+        let outcome = span.in_scope(|| run(generator.as_mut(), &job, events));
+        let job = Box::new(job);
+        if events.blocking_send(WorkerEvent::Finished { job, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes one picture; a panic in it becomes a failed job, not a dead daemon.
+fn run(
+    generator: &mut dyn GeneratePictures,
+    job: &Job,
+    events: &mpsc::Sender<WorkerEvent>,
+) -> Result<Finished, GenerateError> {
+    let started = Instant::now();
+    let mut observer = |progress| {
+        // Progress is a courtesy: inference does not wait for a slow listener.
+        let _ = events.try_send(WorkerEvent::Progress { id: job.id.clone(), progress });
+        if job.cancel.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    if job.cancel.is_set() {
+        return Err(GenerateError::Cancelled);
+    }
+    let attempt = AssertUnwindSafe(|| generator.generate(&job.request, &mut observer));
+    let outcome = catch_unwind(attempt).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(GenerateError::Failed {
+            code: "internal",
+            message: format!("a bug in easeld stopped this picture: {message}"),
+        })
+    });
+    let duration_ms = started.elapsed().as_millis() as u64;
+    match &outcome {
+        Ok(picture) => tracing::debug!(duration_ms, bytes = picture.png.len(), "picture encoded"),
+        Err(GenerateError::Cancelled) => tracing::info!(duration_ms, "job cancelled"),
+        Err(GenerateError::Failed { code, message }) => {
+            tracing::error!(duration_ms, code, "job failed: {message}");
+        }
+    }
+    outcome.map(|picture| Finished { sha256: hex(&Sha256::digest(&picture.png)), picture })
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+//! Tests of `worker`: outcomes, cancellation between steps, panics contained.
+
+use super::*;
+use crate::diffusion::request::{GenerationRequest, Limits, PackDefaults, RawRequest};
+
+/// Does what its prompt says, so that one generator serves every test.
+struct ByPrompt;
+
+impl GeneratePictures for ByPrompt {
+    fn generate(
+        &mut self,
+        request: &GenerationRequest,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Picture, GenerateError> {
+        assert!(request.prompt != "panic", "as the prompt says");
+        let mut step = 0;
+        loop {
+            let progress = Progress::Step { step, steps: 1000 };
+            if observer(progress).is_break() {
+                return Err(GenerateError::Cancelled);
+            }
+            step += 1;
+            if request.prompt != "endless" {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(Picture { png: b"abc".to_vec(), width: 64, height: 64, seed: request.seed })
+    }
+}
+
+fn job(prompt: &str) -> Job {
+    let pack = PackDefaults { width: 64, height: 64, steps: 2, guidance_scale: 1.0, size_multiple: 16 };
+    let raw = RawRequest { prompt: prompt.to_owned(), ..RawRequest::default() };
+    Job {
+        id: JobId::generate(),
+        request: GenerationRequest::new(raw, &Limits::default(), &pack, || 7).expect("valid"),
+        cancel: Default::default(),
+    }
+}
+
+/// The outcome of the job, and how many progress events came before it.
+fn outcome(events: &mut mpsc::Receiver<WorkerEvent>) -> (Result<Finished, GenerateError>, usize) {
+    let mut seen = 0;
+    loop {
+        match events.blocking_recv().expect("the worker lives") {
+            WorkerEvent::Progress { .. } => seen += 1,
+            WorkerEvent::Finished { outcome, .. } => return (outcome, seen),
+        }
+    }
+}
+
+#[test]
+fn a_picture_comes_with_its_digest() {
+    let (sender, mut events) = mpsc::channel(8);
+    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    worker.start(job("a fox")).expect("alive");
+    let (outcome, progress) = outcome(&mut events);
+    // FIPS 180-2, appendix B.1.
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(outcome.expect("a picture").sha256, digest);
+    assert_eq!(progress, 1);
+}
+
+#[test]
+fn a_running_job_stops_at_the_next_step_and_the_worker_goes_on() {
+    let (sender, mut events) = mpsc::channel(8);
+    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let endless = job("endless");
+    let cancel = endless.cancel.clone();
+    worker.start(endless).expect("alive");
+    events.blocking_recv().expect("it started");
+    cancel.set();
+    assert_eq!(outcome(&mut events).0, Err(GenerateError::Cancelled));
+    worker.start(job("a fox")).expect("alive");
+    assert!(outcome(&mut events).0.is_ok());
+}
+
+#[test]
+fn a_panic_fails_its_job_only() {
+    let (sender, mut events) = mpsc::channel(8);
+    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    worker.start(job("panic")).expect("alive");
+    let Err(GenerateError::Failed { code, message }) = outcome(&mut events).0 else {
+        panic!("the job must fail");
+    };
+    assert_eq!(code, "internal");
+    assert!(message.contains("as the prompt says"), "{message}");
+    worker.start(job("a fox")).expect("alive");
+    assert!(outcome(&mut events).0.is_ok());
+}
+
+#[test]
+fn inference_does_not_wait_for_a_listener_that_is_behind() {
+    let (sender, mut events) = mpsc::channel(1);
+    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let endless = job("endless");
+    let cancel = endless.cancel.clone();
+    worker.start(endless).expect("alive");
+    // Nobody reads: the channel is full after one event, and steps go on.
+    thread::sleep(std::time::Duration::from_millis(50));
+    cancel.set();
+    let (result, progress) = outcome(&mut events);
+    assert_eq!(result, Err(GenerateError::Cancelled));
+    assert!(progress <= 2, "{progress} events through a channel of one");
+}
