@@ -1,0 +1,59 @@
+//! The generator as the worker thread sees it.
+
+use std::ops::ControlFlow;
+
+use super::{GenerationError, Generator};
+use crate::diffusion::pipeline::{self, PipelineError};
+use crate::diffusion::request::GenerationRequest;
+use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture, Progress};
+
+impl Generator {
+    /// What the daemon tells the world about the pack.
+    pub fn pack_info(&self) -> PackInfo {
+        let pack = self.pack();
+        PackInfo {
+            name: pack.name.clone(),
+            title: pack.manifest.title.clone().unwrap_or_else(|| pack.name.clone()),
+            pack_hash: pack.hash.clone(),
+            defaults: pack.defaults(),
+        }
+    }
+}
+
+impl GeneratePictures for Generator {
+    fn generate(
+        &mut self,
+        request: &GenerationRequest,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Picture, GenerateError> {
+        let picture = Generator::generate(self, request, None, &mut |progress| {
+            observer(match progress {
+                pipeline::Progress::TextEncoder => Progress::Loading,
+                pipeline::Progress::Step { step, steps } => Progress::Step { step, steps },
+                pipeline::Progress::VaeDecoder => Progress::Decoding,
+            })
+        })?;
+        let seconds = picture.seconds;
+        tracing::info!(
+            phase = "done",
+            duration_ms = (seconds.total * 1e3) as u64,
+            load_ms = (seconds.load * 1e3) as u64,
+            unet_ms = (seconds.unet * 1e3) as u64,
+            "picture made"
+        );
+        Ok(Picture { png: picture.png, width: picture.width, height: picture.height, seed: request.seed })
+    }
+}
+
+impl From<GenerationError> for GenerateError {
+    fn from(error: GenerationError) -> Self {
+        let code = match &error {
+            GenerationError::Pipeline(PipelineError::Cancelled) => return Self::Cancelled,
+            GenerationError::Pipeline(PipelineError::Scheduler(_)) => "invalid_value",
+            GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
+            GenerationError::Pipeline(_) => "model",
+            GenerationError::Png(_) => "internal",
+        };
+        Self::Failed { code, message: error.to_string() }
+    }
+}
