@@ -1,0 +1,196 @@
+//! Every key of the configuration file: what it means and what it may be.
+
+/// One key.
+pub(super) struct Key {
+    /// Its table.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// For the commented default file.
+    pub doc: &'static str,
+    /// Said when a value is refused.
+    pub allowed: &'static str,
+    /// Shown, commented out, where there is no fixed default.
+    pub example: Option<&'static str>,
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    allowed: &'static str,
+    example: Option<&'static str>,
+    doc: &'static str,
+) -> Key {
+    Key { section, name, doc, allowed, example }
+}
+
+/// One line about each table, in the order of the file.
+pub(super) const SECTIONS: [(&str, &str); 7] = [
+    ("mqtt", "The broker that prompts come from and pictures go to."),
+    ("node", "This device among others on the same broker."),
+    ("state", "What outlives the process."),
+    ("models", "What makes the pictures."),
+    ("inference", "What making them may cost."),
+    ("http", "Reserved: checked now, used by a later version. Nothing listens yet."),
+    ("limits", "Bounds on requests. One that breaks a bound is rejected with a reason."),
+];
+
+/// All keys, in the order of the file.
+pub(super) const KEYS: [Key; 24] = [
+    key(
+        "mqtt",
+        "url",
+        "\"mqtt://HOST[:PORT]\", \"mqtts://HOST[:PORT]\", \"embedded\" or \"none\"",
+        None,
+        "\"mqtt://HOST:PORT\"; \"mqtts://HOST:PORT\" with TLS; \"embedded\" for a broker inside this process that only\n\
+         this machine reaches; \"none\" to run without MQTT.",
+    ),
+    key("mqtt", "username", "a string", Some("\"easeld\""), "Who we are to the broker."),
+    key(
+        "mqtt",
+        "password_file",
+        "the path of a readable file",
+        Some("\"/etc/easeld/mqtt-password\""),
+        "A file that holds the password, readable by easeld alone. There is no key for the password itself.",
+    ),
+    key(
+        "mqtt",
+        "ca_file",
+        "the path of a readable PEM file",
+        Some("\"/etc/easeld/ca.pem\""),
+        "Trust this authority (PEM) instead of the system's.",
+    ),
+    key(
+        "mqtt",
+        "cert_file",
+        "the path of a readable PEM file",
+        Some("\"/etc/easeld/client.pem\""),
+        "Our own certificate (PEM), for brokers that ask for one; goes with key_file.",
+    ),
+    key(
+        "mqtt",
+        "key_file",
+        "the path of a readable PEM file",
+        Some("\"/etc/easeld/client.key\""),
+        "The private key (PEM) of cert_file.",
+    ),
+    key(
+        "mqtt",
+        "client_id",
+        "a string",
+        Some("\"easeld-kitchen\""),
+        "Unset: \"easeld-\" and the node's name. Two clients with one id throw each other out.",
+    ),
+    key(
+        "mqtt",
+        "prefix",
+        "a topic without wildcards, no / at either end",
+        None,
+        "The first level of every topic: PREFIX/NODE/generate, PREFIX/NODE/image, ...",
+    ),
+    key(
+        "mqtt",
+        "keep_alive_s",
+        "a whole number of seconds, 5 to 65535",
+        None,
+        "Seconds of silence after which the broker hears a ping.",
+    ),
+    key(
+        "mqtt",
+        "session_expiry_s",
+        "a whole number of seconds, 0 to 4294967295",
+        None,
+        "Seconds for which the broker keeps prompts for us while we are away.",
+    ),
+    key(
+        "mqtt",
+        "max_incoming",
+        "a whole number of bytes, 1024 to 268435455",
+        None,
+        "Largest message we accept, in bytes; the broker is told.",
+    ),
+    key(
+        "mqtt",
+        "reply_prefixes",
+        "a list of topic prefixes that end in /",
+        None,
+        "Reserved: topics below which requesters may ask for an answer.",
+    ),
+    key(
+        "node",
+        "name",
+        "1 to 64 of A-Z a-z 0-9 _ -, not \"fleet\" or \"meta\"",
+        Some("\"kitchen\""),
+        "One level of every topic. Unset: the host's name.",
+    ),
+    key(
+        "state",
+        "dir",
+        "an absolute path",
+        Some("\"/var/lib/easeld\""),
+        "Unset: $STATE_DIRECTORY, else ~/.local/state/easeld.",
+    ),
+    key(
+        "models",
+        "dir",
+        "a path",
+        Some("\"/srv/models\""),
+        "Searched for packs before the state directory's models/ and /usr/share/easeld/models.",
+    ),
+    key(
+        "models",
+        "default",
+        "the name of a pack or the path of its directory",
+        None,
+        "The pack that makes the pictures: its name, or the path of its directory.",
+    ),
+    key(
+        "models",
+        "residency",
+        "\"warm\" or \"one-at-a-time\"",
+        None,
+        "\"warm\" keeps the networks in memory; \"one-at-a-time\" holds only the one at work, and loads anew each time.",
+    ),
+    key(
+        "inference",
+        "threads",
+        "a whole number from 0 to 1024",
+        None,
+        "Threads for the networks; 0 is one per core.",
+    ),
+    key(
+        "inference",
+        "memory",
+        "\"auto\", or a size such as \"900 MiB\"",
+        None,
+        "Reserved: how much memory the networks may take, \"auto\" or a size such as \"900 MiB\".",
+    ),
+    key(
+        "http",
+        "listen",
+        "an IP address and a port, such as \"127.0.0.1:8088\"",
+        None,
+        "Address and port of the page and the small API to come.",
+    ),
+    key(
+        "limits",
+        "max_prompt_bytes",
+        "a whole number from 1 to 1048576",
+        None,
+        "Longest prompt or negative prompt, in bytes of UTF-8.",
+    ),
+    key("limits", "max_steps", "a whole number from 1 to 1000", None, "Most denoising steps."),
+    key(
+        "limits",
+        "queue_capacity",
+        "a whole number from 1 to 10000",
+        None,
+        "Most jobs that wait; further ones are rejected.",
+    ),
+    key("limits", "max_pixels", "a whole number from 64 to 67108864", None, "Largest width times height."),
+];
+
+/// The key `name` of `section`.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}

@@ -1,0 +1,148 @@
+//! Reads the layers into [`Settings`].
+
+use std::path::{Path, PathBuf};
+
+use config::{Config, Environment, File, FileFormat};
+
+use super::reader::{Reader, text, whole, word, words};
+use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings};
+use crate::mqtt::topics::valid_node_name;
+
+impl Settings {
+    /// The settings of this process: defaults, then `file` (which must exist) or else [`SYSTEM_FILE`] (which need
+    /// not), then the environment.
+    ///
+    /// # Errors
+    /// Every problem found, with file or variable, key, value and what is allowed.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let system_file = Path::new(SYSTEM_FILE);
+        let file = file.or_else(|| system_file.exists().then_some(system_file));
+        let environment = Environment::with_prefix("EASELD")
+            .prefix_separator("__")
+            .separator("__")
+            // An empty variable is how units and containers unset one.
+            .ignore_empty(true);
+        Self::from_layers(file, environment)
+    }
+
+    pub(super) fn from_layers(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+        let mut layers = Config::builder();
+        if let Some(path) = file {
+            let readable = std::fs::read_to_string(path);
+            readable.map_err(|error| whole_file(path, format!("cannot be read: {error}")))?;
+            layers = layers.add_source(File::from(path).format(FileFormat::Toml));
+        }
+        let merged = layers
+            .add_source(environment)
+            .build()
+            .and_then(|config| config.cache.into_table())
+            .map_err(|error| layer_error(file, &error))?;
+        let mut reader = Reader::new(merged, file);
+        let settings = read(&mut reader);
+        reader.finish().map(|()| settings)
+    }
+}
+
+fn whole_file(path: &Path, message: String) -> ConfigError {
+    ConfigError {
+        problems: vec![Problem {
+            place: path.display().to_string(),
+            key: String::new(),
+            value: None,
+            message,
+        }],
+    }
+}
+
+/// A file that is not TOML, or a variable that is no key or not UTF-8. The message shows line and column.
+fn layer_error(file: Option<&Path>, error: &config::ConfigError) -> ConfigError {
+    match (error, file) {
+        (config::ConfigError::FileParse { cause, .. }, Some(path)) => {
+            whole_file(path, format!("is not valid TOML\n{}", cause.to_string().trim_end()))
+        }
+        _ => whole_file(Path::new("environment"), error.to_string()),
+    }
+}
+
+fn read(reader: &mut Reader) -> Settings {
+    let mut settings = Settings::default();
+    read_mqtt(reader, &mut settings);
+    reader.take("node", "name", &mut settings.node.name, |value| {
+        text(value).filter(|name| valid_node_name(name) && name != "meta")
+    });
+    reader.take("state", "dir", &mut settings.state.dir, |value| {
+        word(value).map(PathBuf::from).filter(|dir| dir.is_absolute())
+    });
+    let models = &mut settings.models;
+    reader.take("models", "dir", &mut models.dir, path);
+    reader.take("models", "default", &mut models.default, word);
+    reader.take("models", "residency", &mut models.residency, |value| match text(value)?.as_str() {
+        "warm" => Some(Residency::Warm),
+        "one-at-a-time" => Some(Residency::OneAtATime),
+        _ => None,
+    });
+    let inference = &mut settings.inference;
+    reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
+    reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
+    reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
+    let limits = &mut settings.limits;
+    let prompt_bytes = &mut limits.max_prompt_bytes;
+    reader.take("limits", "max_prompt_bytes", prompt_bytes, whole(1..=1 << 20));
+    reader.take("limits", "max_steps", &mut limits.max_steps, whole(1..=1000));
+    let capacity = &mut limits.queue_capacity;
+    reader.take("limits", "queue_capacity", capacity, whole(1..=10_000));
+    let pixels = &mut limits.max_pixels;
+    reader.take("limits", "max_pixels", pixels, whole(64..=1 << 26));
+    settings
+}
+
+/// `[mqtt]`: the form is checked here, what the values mean by the edge that uses them.
+fn read_mqtt(reader: &mut Reader, settings: &mut Settings) {
+    let some_word = |value: &config::Value| word(value).map(Some);
+    let mqtt = &mut settings.mqtt;
+    reader.take("mqtt", "url", &mut mqtt.url, text);
+    reader.take("mqtt", "username", &mut mqtt.username, some_word);
+    reader.take("mqtt", "password_file", &mut mqtt.password_file, path);
+    reader.take("mqtt", "ca_file", &mut mqtt.ca_file, path);
+    reader.take("mqtt", "cert_file", &mut mqtt.cert_file, path);
+    reader.take("mqtt", "key_file", &mut mqtt.key_file, path);
+    reader.take("mqtt", "client_id", &mut mqtt.client_id, some_word);
+    reader.take("mqtt", "prefix", &mut mqtt.prefix, text);
+    let keep_alive = &mut mqtt.keep_alive_s;
+    reader.take("mqtt", "keep_alive_s", keep_alive, whole(5..=u16::MAX));
+    let expiry = &mut mqtt.session_expiry_s;
+    reader.take("mqtt", "session_expiry_s", expiry, whole(0..=u32::MAX));
+    // 268,435,455: the longest packet that MQTT's length field can say.
+    let incoming = &mut mqtt.max_incoming;
+    reader.take("mqtt", "max_incoming", incoming, whole(1024..=268_435_455));
+    reader.take("mqtt", "reply_prefixes", &mut mqtt.reply_prefixes, words);
+    for problem in mqtt.problems() {
+        reader.add(problem.key, format!("{:?}", problem.value), problem.message);
+    }
+}
+
+fn path(value: &config::Value) -> Option<Option<PathBuf>> {
+    word(value).map(|path| Some(PathBuf::from(path)))
+}
+
+/// `auto`, or a number with an optional unit: B, kB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024).
+fn parse_memory(text: &str) -> Option<Memory> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("auto") {
+        return Some(Memory::Auto);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = number.parse::<u64>().ok()?.checked_mul(factor)?;
+    (bytes > 0).then_some(Memory::Bytes(bytes))
+}

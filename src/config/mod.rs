@@ -1,0 +1,206 @@
+//! Settings: defaults < `/etc/easeld/config.toml` or `--config FILE` < `EASELD__SECTION__KEY` in the environment.
+//!
+//! Values are checked here, at the edge, and trusted inside. [`keys`] lists every key with its explanation,
+//! [`load`] reads the layers and reports all problems at once, [`text`] prints the defaults as a commented file.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::diffusion::request::Limits;
+pub use crate::engine::Residency;
+use crate::mqtt::MqttConfig;
+
+mod defaults;
+mod keys;
+mod load;
+mod reader;
+mod text;
+
+pub use text::default_config_text;
+
+/// Read when no `--config` is given; may be absent.
+pub const SYSTEM_FILE: &str = "/etc/easeld/config.toml";
+
+/// Everything that can be set. All values are within their bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `[mqtt]`: the broker.
+    pub mqtt: MqttConfig,
+    /// `[node]`: this device among others.
+    pub node: Node,
+    /// `[state]`: what outlives the process.
+    pub state: State,
+    /// `[models]`: what makes the pictures.
+    pub models: Models,
+    /// `[inference]`: what making them may cost.
+    pub inference: Inference,
+    /// `[http]`: reserved.
+    pub http: Http,
+    /// `[limits]`: bounds on requests.
+    pub limits: LimitSettings,
+}
+
+/// `[node]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// One level of every topic: `[A-Za-z0-9_-]{1,64}`, not a reserved word.
+    pub name: String,
+}
+
+/// `[state]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// A directory of our own.
+    pub dir: PathBuf,
+}
+
+/// `[models]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Models {
+    /// Searched first for packs.
+    pub dir: Option<PathBuf>,
+    /// A pack's name, or the path of its directory.
+    pub default: String,
+    /// What stays in memory between pictures.
+    pub residency: Residency,
+}
+
+/// `[inference]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inference {
+    /// Threads for the networks; 0 is one per core.
+    pub threads: usize,
+    /// How much memory they may take.
+    pub memory: Memory,
+}
+
+/// A bound on memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// What the device has to spare.
+    Auto,
+    /// This many.
+    Bytes(u64),
+}
+
+/// `[http]`. Checked and kept for the server of a later version; nothing listens yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Longest prompt, in bytes of UTF-8.
+    pub max_prompt_bytes: usize,
+    /// Most denoising steps.
+    pub max_steps: usize,
+    /// Most jobs that wait; further ones are rejected, not delayed.
+    pub queue_capacity: usize,
+    /// Largest `width * height`.
+    pub max_pixels: usize,
+}
+
+impl Models {
+    /// Where packs are looked for by name: `[models] dir`, the state directory's `models/`, the system's, and those
+    /// of a checkout (beside the manifest this binary was built from, or in the working directory).
+    pub fn search_path(&self) -> Vec<PathBuf> {
+        let checkout = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
+        self.dir
+            .iter()
+            .cloned()
+            .chain([
+                defaults::state_dir().join("models"),
+                PathBuf::from("/usr/share/easeld/models"),
+                PathBuf::from("models"),
+                PathBuf::from(checkout),
+            ])
+            .collect()
+    }
+}
+
+impl LimitSettings {
+    /// The bounds that a single request is held to.
+    pub fn for_requests(&self) -> Limits {
+        Limits {
+            max_prompt_bytes: self.max_prompt_bytes,
+            max_steps: self.max_steps,
+            max_pixels: self.max_pixels,
+        }
+    }
+}
+
+impl Default for Settings {
+    /// What holds where nothing is set. The node's name and the state directory depend on the machine and the
+    /// environment.
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            mqtt: MqttConfig::default(),
+            node: Node { name: defaults::node_name() },
+            state: State { dir: defaults::state_dir() },
+            models: Models { dir: None, default: "emoji".to_owned(), residency: Residency::Warm },
+            inference: Inference { threads: 0, memory: Memory::Auto },
+            http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },
+            limits: LimitSettings {
+                max_prompt_bytes: limits.max_prompt_bytes,
+                max_steps: limits.max_steps,
+                queue_capacity: 64,
+                max_pixels: limits.max_pixels,
+            },
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file or the environment variable.
+    pub place: String,
+    /// `section.key`; empty when the file as a whole is meant.
+    pub key: String,
+    /// What it was.
+    pub value: Option<String>,
+    /// What is allowed, or what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            f.write_str(&self.key)?;
+            if let Some(value) = &self.value {
+                write!(f, " = {value}")?;
+            }
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// The configuration cannot be used; the process exits 78. Holds every problem that could be found at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used")?;
+        for problem in &self.problems {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

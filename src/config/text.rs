@@ -1,0 +1,69 @@
+//! The defaults as a commented file: what `--print-default-config` prints.
+
+use std::fmt::Write;
+
+use super::keys::{KEYS, Key, SECTIONS};
+use super::{Memory, Residency, Settings};
+
+/// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
+/// stand there commented out.
+pub fn default_config_text() -> String {
+    let settings = Settings::default();
+    let mut text = String::from(
+        "# easeld's configuration. Every key is shown with its default; delete what you do not change.\n\
+         # Environment variables win over this file: EASELD__MQTT__URL sets url in [mqtt].\n\
+         # Check a changed file with `easeld serve --config FILE --check-config`.\n",
+    );
+    for (section, doc) in SECTIONS {
+        write!(text, "\n# {doc}\n[{section}]\n").expect("writing to a String cannot fail");
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            text.push_str(&entry(key, &settings));
+        }
+    }
+    text
+}
+
+fn entry(key: &Key, settings: &Settings) -> String {
+    let doc = key.doc.replace('\n', "\n# ");
+    let name = key.name;
+    match (value(key, settings), key.example) {
+        (Some(value), _) => format!("# {doc}\n{name} = {value}\n"),
+        (None, example) => {
+            let example = example.expect("a key has a default or an example");
+            format!("# {doc}\n#{name} = {example}\n")
+        }
+    }
+}
+
+/// The key's default as TOML; `None` where it depends on the machine or there is none.
+fn value(key: &Key, settings: &Settings) -> Option<String> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mqtt = &settings.mqtt;
+    Some(match (key.section, key.name) {
+        ("mqtt", "url") => quoted(&mqtt.url),
+        ("mqtt", "prefix") => quoted(&mqtt.prefix),
+        ("mqtt", "keep_alive_s") => mqtt.keep_alive_s.to_string(),
+        ("mqtt", "session_expiry_s") => mqtt.session_expiry_s.to_string(),
+        ("mqtt", "max_incoming") => mqtt.max_incoming.to_string(),
+        ("mqtt", "reply_prefixes") => {
+            let quoted: Vec<_> = mqtt.reply_prefixes.iter().map(|p| quoted(p)).collect();
+            format!("[{}]", quoted.join(", "))
+        }
+        ("models", "default") => quoted(&settings.models.default),
+        ("models", "residency") => quoted(match settings.models.residency {
+            Residency::Warm => "warm",
+            Residency::OneAtATime => "one-at-a-time",
+        }),
+        ("inference", "threads") => settings.inference.threads.to_string(),
+        ("inference", "memory") => quoted(&match settings.inference.memory {
+            Memory::Auto => "auto".to_owned(),
+            Memory::Bytes(bytes) => bytes.to_string(),
+        }),
+        ("http", "listen") => quoted(&settings.http.listen.to_string()),
+        ("limits", "max_prompt_bytes") => settings.limits.max_prompt_bytes.to_string(),
+        ("limits", "max_steps") => settings.limits.max_steps.to_string(),
+        ("limits", "queue_capacity") => settings.limits.queue_capacity.to_string(),
+        ("limits", "max_pixels") => settings.limits.max_pixels.to_string(),
+        _ => return None,
+    })
+}
