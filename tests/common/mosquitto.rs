@@ -1,0 +1,342 @@
+//! A real mosquitto for tests: its own temporary directory, a port that the system chose, gone on drop.
+//!
+//! Include it with `#[path = "common/mosquitto.rs"] mod mosquitto;`.
+
+#![allow(dead_code, unreachable_pub)] // each test file uses a part
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A wait that ends up here has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A broker that runs until it is dropped.
+#[derive(Debug)]
+pub struct Mosquitto {
+    directory: TempDir,
+    port: u16,
+    process: Option<Child>,
+    user: Option<(String, String)>,
+    ca: Option<PathBuf>,
+}
+
+/// What to start it with.
+#[derive(Debug, Default)]
+pub struct Builder {
+    lines: Vec<String>,
+    user: Option<(String, String)>,
+    acl: Option<String>,
+    tls: bool,
+    client_certificates: bool,
+    persistence: bool,
+}
+
+impl Builder {
+    /// Lets in only this user.
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.user = Some((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// An access list, in mosquitto's syntax (`topic read easel/#`).
+    pub fn acl(mut self, acl: &str) -> Self {
+        self.acl = Some(acl.to_owned());
+        self
+    }
+
+    /// Largest packet, announced to MQTT 5 clients.
+    pub fn max_packet_size(self, bytes: u32) -> Self {
+        self.line(&format!("max_packet_size {bytes}"))
+    }
+
+    /// Any other line of mosquitto.conf.
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+
+    /// TLS with a certificate for `localhost`; see [`Mosquitto::ca_file`].
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// TLS, and clients must show a certificate; see [`Mosquitto::client_files`].
+    pub fn client_certificates(mut self) -> Self {
+        self.tls = true;
+        self.client_certificates = true;
+        self
+    }
+
+    /// Keeps sessions and retained messages over a restart.
+    pub fn persistent(mut self) -> Self {
+        self.persistence = true;
+        self
+    }
+
+    /// Writes the configuration and picks a port; nothing runs yet.
+    pub fn prepare(self) -> Mosquitto {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let port = free_port();
+        let mut conf = vec![format!("listener {port} 127.0.0.1")];
+        conf.push(format!("allow_anonymous {}", self.user.is_none()));
+        if let Some((name, password)) = &self.user {
+            run(Command::new("mosquitto_passwd").args(["-b", "-c", &at("passwords"), name, password]));
+            conf.push(format!("password_file {}", at("passwords")));
+        }
+        if let Some(acl) = &self.acl {
+            write(&directory, "acl", acl);
+            conf.push(format!("acl_file {}", at("acl")));
+        }
+        if self.tls {
+            certificates(&directory);
+            conf.push(format!("certfile {}", at("server.pem")));
+            conf.push(format!("keyfile {}", at("server.key")));
+            conf.push(format!("cafile {}", at("ca.pem")));
+            conf.push(format!("require_certificate {}", self.client_certificates));
+        }
+        if self.persistence {
+            conf.push("persistence true".to_owned());
+            conf.push(format!("persistence_location {}/", directory.path().display()));
+        }
+        conf.extend(self.lines);
+        // Started by root, mosquitto becomes another user, who could not read the directory.
+        conf.push("user root".to_owned());
+        write(&directory, "mosquitto.conf", &(conf.join("\n") + "\n"));
+        let ca = self.tls.then(|| directory.path().join("ca.pem"));
+        Mosquitto { directory, port, process: None, user: self.user, ca }
+    }
+
+    /// Starts the broker and waits until it accepts connections.
+    pub fn start(self) -> Mosquitto {
+        let mut broker = self.prepare();
+        broker.run();
+        broker
+    }
+}
+
+impl Mosquitto {
+    /// Anonymous, plain TCP.
+    pub fn start() -> Mosquitto {
+        Builder::default().start()
+    }
+
+    /// For anything else.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts it (again), on the same port.
+    pub fn run(&mut self) {
+        assert!(self.process.is_none(), "mosquitto runs already");
+        let log = std::fs::File::create(self.directory.path().join("log")).expect("a log file");
+        let child = Command::new(mosquitto())
+            .arg("-c")
+            .arg(self.directory.path().join("mosquitto.conf"))
+            .arg("-v") // tests wait for what the log says
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("mosquitto starts: apt-get install mosquitto mosquitto-clients");
+        self.process = Some(child);
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.addr()).is_err() {
+            let ended = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none() && Instant::now() < until, "mosquitto does not accept: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops it the polite way, so that it saves what it persists.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let terminated = Command::new("kill").arg(child.id().to_string()).status();
+            assert!(terminated.expect("kill runs").success());
+            child.wait().expect("mosquitto ends");
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Process id, for `SIGSTOP`.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("mosquitto runs").id()
+    }
+
+    /// TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// `mqtt://127.0.0.1:PORT`, or `mqtts://localhost:PORT` with TLS.
+    pub fn url(&self) -> String {
+        match self.ca {
+            Some(_) => format!("mqtts://localhost:{}", self.port),
+            None => format!("mqtt://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// The authority that signed its certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// A client's certificate and key, signed by the same authority.
+    pub fn client_files(&self) -> (PathBuf, PathBuf) {
+        (self.directory.path().join("client.pem"), self.directory.path().join("client.key"))
+    }
+
+    /// A directory that lives as long as the broker.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What it wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// `mosquitto_pub` at QoS 1; more options by `more` (`["-r"]`, `["-V", "mqttv311"]`).
+    pub fn publish(&self, topic: &str, payload: &[u8], more: &[&str]) {
+        let mut command = self.client("mosquitto_pub", &["-q", "1", "-t", topic, "-s"]);
+        let mut child = command.args(more).stdin(Stdio::piped()).spawn().expect("mosquitto_pub starts");
+        child.stdin.take().expect("a pipe").write_all(payload).expect("mosquitto_pub reads");
+        assert!(child.wait().expect("mosquitto_pub ends").success(), "mosquitto_pub failed: {}", self.log());
+    }
+
+    /// `mosquitto_sub` at QoS 1 on `topic`, in place when this returns; prints one message, raw,
+    /// unless `more` says otherwise (`["-C", "3"]`, `["-F", "%r %t"]`).
+    pub fn subscribe(&self, topic: &str, more: &[&str]) -> Subscriber {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id = format!("subscriber-{}-", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let command = self.client("mosquitto_sub", &["-q", "1", "-t", topic, "-i", &id]);
+        let subscriber = Subscriber::start(command, more);
+        self.wait_for_log(&format!("Sending SUBACK to {id}"), 1);
+        subscriber
+    }
+
+    /// Waits until the log has `text` at least `times`.
+    pub fn wait_for_log(&self, text: &str, times: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() < times {
+            assert!(Instant::now() < until, "{text:?} is not in the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn client(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = client(program, self.port);
+        if let Some((name, password)) = &self.user {
+            command.args(["-u", name, "-P", password]);
+        }
+        if let Some(ca) = &self.ca {
+            let (certificate, key) = self.client_files();
+            command.arg("--cafile").arg(ca).arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
+        command.args(arguments);
+        command
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running `mosquitto_sub`.
+#[derive(Debug)]
+pub struct Subscriber {
+    child: Child,
+}
+
+impl Subscriber {
+    /// Starts the prepared command: one message, raw, unless `more` says otherwise.
+    pub fn start(mut command: Command, more: &[&str]) -> Subscriber {
+        command.args(["-W", &PATIENCE.as_secs().to_string()]).args(more);
+        if !more.contains(&"-C") {
+            command.args(["-C", "1"]);
+        }
+        if !more.contains(&"-F") {
+            command.arg("-N");
+        }
+        let child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mosquitto_sub starts");
+        Subscriber { child }
+    }
+
+    /// What it printed until it had its messages; panics when they do not come.
+    pub fn output(self) -> Vec<u8> {
+        let Output { status, stdout, stderr } = self.child.wait_with_output().expect("mosquitto_sub ends");
+        assert!(status.success(), "no message came: {}", String::from_utf8_lossy(&stderr));
+        stdout
+    }
+}
+
+/// A mosquitto client program towards a port on loopback.
+pub fn client(program: &str, port: u16) -> Command {
+    let mut command = Command::new(program);
+    command.args(["-h", "localhost", "-p", &port.to_string()]);
+    command
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Where the broker program is: Debian keeps it out of users' PATH.
+fn mosquitto() -> &'static str {
+    if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" }
+}
+
+fn write(directory: &TempDir, name: &str, content: &str) {
+    std::fs::write(directory.path().join(name), content).expect("the temporary directory is writable");
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An authority, a certificate for `localhost`, and one for a client.
+fn certificates(directory: &TempDir) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let named = |names: &[&str], common: &str| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, common);
+        params
+    };
+    let ca_key = KeyPair::generate().expect("a key");
+    let mut ca_params = named(&[], "easeld test authority");
+    ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = ca_params.self_signed(&ca_key).expect("a certificate");
+    write(directory, "ca.pem", &ca.pem());
+    let issuer = Issuer::new(ca_params, ca_key);
+    for (file, params) in [("server", named(&["localhost"], "localhost")), ("client", named(&[], "panel"))] {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+        write(directory, &format!("{file}.pem"), &certificate.pem());
+        write(directory, &format!("{file}.key"), &key.serialize_pem());
+    }
+}
