@@ -1,0 +1,9 @@
+//! The machine easeld runs on: what systemd is told, where log lines go.
+//!
+//! - [`logging`]: chooses the journal or standard error, once, at start.
+//! - [`journal`]: one `tracing` event becomes one journal entry with fields.
+//! - [`notify`]: READY, STATUS, WATCHDOG and STOPPING over systemd's notify socket.
+
+pub mod journal;
+pub mod logging;
+pub mod notify;
