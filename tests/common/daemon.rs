@@ -1,0 +1,103 @@
+//! `easeld serve` as a child process: the real binary on the bundled pack, its log in a file.
+
+#![allow(dead_code)] // each test file uses a part
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The node's name in these tests.
+pub(crate) const NODE: &str = "desk";
+/// Start-up, a stop, a log line: what takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon that is killed on drop.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    child: Child,
+    directory: TempDir,
+}
+
+/// `easeld` with nothing of the tester's environment.
+pub(crate) fn easeld() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_easeld"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
+    command
+}
+
+/// The bundled pack, unless `EASELD_TEST_PACK` names another.
+pub(crate) fn pack() -> PathBuf {
+    std::env::var_os("EASELD_TEST_PACK")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/models/emoji")), PathBuf::from)
+}
+
+impl Daemon {
+    /// Starts `easeld serve` against the broker at `url` with `more` in the environment.
+    pub(crate) fn start(url: &str, more: &[(&str, &str)]) -> Daemon {
+        let directory = TempDir::new().expect("a temporary directory");
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+        let child = easeld()
+            .arg("serve")
+            .env("EASELD__MQTT__URL", url)
+            .env("EASELD__NODE__NAME", NODE)
+            .env("EASELD__MODELS__DEFAULT", pack())
+            .env("EASELD__STATE__DIR", directory.path())
+            .envs(more.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("easeld starts");
+        Daemon { child, directory }
+    }
+
+    /// What it wrote to its log.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the log says `text`.
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(self.is_up() && Instant::now() < until, "no {text:?} in:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn is_up(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_none()
+    }
+
+    /// SIGTERM; its exit status and how long it took.
+    pub(crate) fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let asked = Instant::now();
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(kill.expect("kill runs").success());
+        let until = asked + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                return (status, asked.elapsed());
+            }
+            assert!(Instant::now() < until, "still running:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- easeld's log\n{}---", self.log());
+        }
+    }
+}
