@@ -1,0 +1,68 @@
+//! The command line: one file per subcommand, exit codes 0 done, 1 failed, 2 usage, 78 configuration.
+
+#[cfg(feature = "embedded-broker")]
+mod blocks;
+#[cfg(feature = "embedded-broker")]
+mod demo;
+#[cfg(feature = "embedded-broker")]
+mod display;
+mod generate;
+mod model;
+mod progress;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::device::logging::LoggingError;
+
+/// `EX_CONFIG` of sysexits.h; the unit tells systemd not to restart on it.
+const EXIT_CONFIG: u8 = 78;
+
+/// Pictures from text, on the device.
+#[derive(Debug, Parser)]
+#[command(
+    name = "easeld",
+    version,
+    about = "Pictures from text, on the device",
+    long_about = "easeld makes pictures from text on the machine it runs on: prompts come in over MQTT, \
+                  pictures go out. It needs no cloud, no GPU and no Python.",
+    after_help = "First time here?  easeld demo\nOne picture:      easeld generate \"a cat on a blue background\" -o cat.png\nThe service:      easeld serve --print-default-config",
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[cfg(feature = "embedded-broker")]
+    Demo(demo::DemoArgs),
+    Generate(Box<generate::GenerateArgs>),
+    Serve(serve::ServeArgs),
+}
+
+/// Runs the process: parses the arguments and hands over to the subcommand.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        #[cfg(feature = "embedded-broker")]
+        Command::Demo(args) => demo::run(args),
+        Command::Generate(args) => generate::run(*args),
+        Command::Serve(args) => serve::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("easeld: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let configuration = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<LoggingError>());
+    if configuration { EXIT_CONFIG } else { 1 }
+}

@@ -1,0 +1,32 @@
+//! Opens the pack that a command works with.
+
+use anyhow::Context;
+
+use crate::config::Settings;
+use crate::engine::{Compute, EngineOptions};
+use crate::generator::Generator;
+use crate::packs::{self, Pack};
+
+/// What the command line says over the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Overrides<'a> {
+    /// `--model`: a name or a directory.
+    pub(super) model: Option<&'a str>,
+    /// `--threads`.
+    pub(super) threads: Option<usize>,
+    /// `--compute`.
+    pub(super) compute: Compute,
+}
+
+/// Finds and opens the pack named by `overrides` or `[models] default`; no network is loaded yet.
+pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Generator> {
+    let name = overrides.model.unwrap_or(&settings.models.default);
+    let directory = packs::find(name, &settings.models.search_path())?;
+    let pack = Pack::open(&directory).context("cannot open the model pack")?;
+    let options = EngineOptions {
+        threads: overrides.threads.unwrap_or(settings.inference.threads),
+        residency: settings.models.residency,
+        compute: overrides.compute,
+    };
+    Generator::new(pack, options).context("cannot open the model pack")
+}

@@ -1,0 +1,73 @@
+//! `easeld serve`: the daemon, and the two ways to look at its configuration.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::model::{self, Overrides};
+use crate::config::{Settings, default_config_text};
+use crate::daemon::{self, DaemonError};
+use crate::device::logging;
+
+/// Run the daemon: prompts in over MQTT, pictures out
+#[derive(Debug, Args)]
+#[command(after_help = "Environment variables win over the file: EASELD__MQTT__URL sets url in [mqtt].\n\
+                        Exit codes: 0 stopped, 1 failed, 2 usage, 78 configuration.")]
+pub(super) struct ServeArgs {
+    /// Configuration file [default: /etc/easeld/config.toml, when there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and the model pack, say what is wrong, and exit
+    #[arg(long)]
+    check_config: bool,
+    /// Print the default configuration, with comments, and exit
+    #[arg(long, conflicts_with_all = ["config", "check_config"])]
+    print_default_config: bool,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// `ConfigError` for the configuration; anything else that keeps the daemon from starting or going on.
+pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    if args.print_default_config {
+        print!("{}", default_config_text());
+        return Ok(());
+    }
+    let settings = Settings::load(args.config.as_deref())?;
+    if args.check_config {
+        model::open(&settings, &Overrides::default())?;
+        println!("ok");
+        return Ok(());
+    }
+    logging::init("info")?;
+    let generator = model::open(&settings, &Overrides::default())?;
+    let pack = generator.pack_info();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(async {
+        let shutdown = shutdown_signal()?;
+        let result = daemon::run(settings, Box::new(generator), pack, shutdown).await;
+        result.map_err(|error| match error {
+            // Unwrapped, so that the exit code shows it.
+            DaemonError::Config(error) => anyhow::Error::new(error),
+            error => anyhow::Error::new(error),
+        })
+    });
+    // A picture that did not notice its cancellation must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Completes on SIGTERM (systemd, `kill`) or SIGINT (Ctrl-C).
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

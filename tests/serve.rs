@@ -1,0 +1,296 @@
+//! `easeld serve` as its users meet it: the real binary, the bundled pack, a real mosquitto, its own clients.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report; helpers are not seen as tests")]
+
+#[path = "common/daemon.rs"]
+mod daemon;
+#[path = "common/listener.rs"]
+mod listener;
+#[path = "common/mosquitto.rs"]
+mod mosquitto;
+
+use std::time::Duration;
+
+use daemon::Daemon;
+use easeld::jobs::worker::hex;
+use listener::{Listener, publish};
+use mosquitto::Mosquitto;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const GENERATE: &str = "easel/desk/generate";
+const CANCEL: &str = "easel/desk/cancel";
+/// Longer than a test takes: a job that is there to be cancelled.
+const ENDLESS: u32 = 200;
+
+/// A broker, a daemon that is ready on it, and everything it publishes.
+struct Setup {
+    broker: Mosquitto,
+    daemon: Daemon,
+    listener: Listener,
+}
+
+fn setup(more: &[(&str, &str)]) -> Setup {
+    let broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Daemon::start(&broker.url(), more);
+    listener.word("easel/desk/state", "idle");
+    Setup { broker, daemon, listener }
+}
+
+impl Setup {
+    fn ask(&self, request: &Value) {
+        publish(self.broker.port(), GENERATE, request.to_string().as_bytes(), &[]);
+    }
+
+    fn cancel(&self, payload: &str) {
+        publish(self.broker.port(), CANCEL, payload.as_bytes(), &[]);
+    }
+
+    /// The next status of the job, whichever it is.
+    fn status(&self, id: &str) -> Value {
+        self.listener.on(&format!("easel/desk/job/{id}")).json()
+    }
+
+    fn until(&self, id: &str, status: &str) -> Value {
+        self.listener.word(&format!("easel/desk/job/{id}"), status)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+#[test]
+fn a_plain_prompt_goes_in_and_the_png_comes_out() {
+    let s = setup(&[]);
+    publish(s.broker.port(), GENERATE, b"a cat on a blue background\n", &[]);
+    let is_job = |m: &listener::Message| m.topic.starts_with("easel/desk/job/");
+    let queued = s.listener.wait("a job", is_job).json();
+    assert_eq!((&queued["status"], &queued["position"]), (&json!("queued"), &json!(1)));
+    let id = queued["id"].as_str().unwrap().to_owned();
+
+    let image = s.listener.on("easel/desk/image").payload;
+    let meta = s.listener.on("easel/desk/image/meta").json();
+    let done = s.until(&id, "succeeded");
+
+    let picture = image::load_from_memory_with_format(&image, image::ImageFormat::Png).unwrap();
+    assert_eq!((picture.width(), picture.height()), (64, 64));
+    assert_eq!(meta["id"], json!(id));
+    assert_eq!(meta["sha256"], json!(sha256(&image)));
+    assert_eq!(meta["bytes"], json!(image.len()));
+    assert_eq!(meta["prompt"], "a cat on a blue background");
+    assert_eq!(done["image"]["sha256"], meta["sha256"]);
+    assert_eq!(done["image"]["topic"], "easel/desk/image");
+
+    // A display that wakes up later still gets it, and who to thank.
+    let late = Listener::start(s.broker.port(), "easel/desk/#", &[]);
+    let kept = late.during(Duration::from_millis(1500));
+    let find = |topic: &str| kept.iter().find(|m| m.topic == topic && m.retained);
+    assert_eq!(find("easel/desk/image").unwrap().payload, image);
+    assert_eq!(find("easel/desk/status").unwrap().text(), "online");
+    let info = find("easel/desk/info").unwrap().json();
+    assert_eq!((&info["api"], &info["models"][0]["width"]), (&json!(1), &json!(64)));
+    assert!(!kept.iter().any(|m| m.topic.contains("/job/")), "job statuses are not retained");
+}
+
+#[test]
+fn a_seed_gives_the_same_picture_again_and_mqtt5_clients_may_say_json() {
+    let s = setup(&[]);
+    let request = json!({"id": "one", "prompt": "a rocket", "seed": 7, "steps": 2, "guidance_scale": 2});
+    s.ask(&request);
+    let one = s.until("one", "succeeded");
+    let mut request = request;
+    request["id"] = json!("two");
+    let v5 = ["-V", "mqttv5", "-D", "publish", "content-type", "application/json"];
+    publish(s.broker.port(), GENERATE, request.to_string().as_bytes(), &v5);
+    let two = s.until("two", "succeeded");
+    assert_eq!(one["image"]["sha256"], two["image"]["sha256"]);
+    assert_eq!(one["image"]["seed"], 7);
+}
+
+#[test]
+fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
+    let mut s = setup(&[]);
+    let long = "x".repeat(1 << 20);
+    let cases: [(&str, Value, &str, &str); 18] = [
+        ("unknown", json!({"prompt": "a", "stpes": 5}), "unknown_field", "stpes"),
+        ("mistyped", json!({"prompt": "a", "seed": "7"}), "wrong_type", "seed"),
+        ("no-prompt", json!({"seed": 7}), "missing_field", "prompt"),
+        ("empty", json!({"prompt": ""}), "missing_field", "prompt"),
+        ("blank", json!({"prompt": " \n"}), "missing_field", "prompt"),
+        ("megabyte", json!({"prompt": long}), "too_long", "prompt"),
+        ("control", json!({"prompt": "a\u{0}b"}), "invalid_value", "prompt"),
+        ("escape", json!({"prompt": "a\u{1b}[2J"}), "invalid_value", "prompt"),
+        ("steps-0", json!({"prompt": "a", "steps": 0}), "invalid_value", "steps"),
+        ("steps-201", json!({"prompt": "a", "steps": 201}), "invalid_value", "steps"),
+        ("width", json!({"prompt": "a", "width": 63}), "invalid_value", "width"),
+        ("height", json!({"prompt": "a", "height": 0}), "invalid_value", "height"),
+        ("pixels", json!({"prompt": "a", "width": 8192, "height": 8192}), "too_large", "width"),
+        ("guidance", json!({"prompt": "a", "guidance_scale": -1}), "invalid_value", "guidance_scale"),
+        ("seed", json!({"prompt": "a", "seed": 4_294_967_296_u64}), "invalid_value", "seed"),
+        ("scheduler", json!({"prompt": "a", "scheduler": "magic"}), "invalid_value", "scheduler"),
+        ("model", json!({"prompt": "a", "model": "sd35"}), "invalid_value", "model"),
+        ("later", json!({"prompt": "a", "num_images": 4}), "unsupported", "num_images"),
+    ];
+    for (id, mut request, code, field) in cases {
+        request["id"] = json!(id);
+        s.ask(&request);
+        let status = s.status(id);
+        assert_eq!(status["status"], "rejected", "{status}");
+        let error = &status["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!(code), &json!(field)), "{status}");
+        assert!(error["message"].as_str().unwrap().len() > 10, "{status}");
+        assert!(error["value"].as_str().unwrap().chars().count() <= 80, "{id}");
+    }
+    for (id, body) in [
+        ("nan", r#"{"id":"nan","prompt":"a","guidance_scale":NaN}"#.as_bytes()),
+        ("comma", br#"{"id":"comma","prompt":"a",}"#),
+        ("cut", br#"{"id":"cut","prompt":"a"#),
+    ] {
+        publish(s.broker.port(), GENERATE, body, &[]);
+        let status = s.status(id);
+        assert_eq!(status["error"]["code"], "malformed", "{status}");
+        assert!(status["error"]["message"].as_str().unwrap().contains("column"), "{status}");
+    }
+    publish(s.broker.port(), GENERATE, b"caf\xe9", &[]);
+    let is_rejected = |m: &listener::Message| m.topic.contains("/job/") && m.json()["status"] == "rejected";
+    let status = s.listener.wait("a rejection", is_rejected).json();
+    assert_eq!(status["error"]["code"], "not_utf8");
+    assert!(s.daemon.is_up());
+    s.ask(&json!({"id": "good", "prompt": "a star", "steps": 1}));
+    s.until("good", "succeeded");
+}
+
+#[test]
+fn a_full_queue_rejects_with_a_reason_and_takes_again_when_there_is_room() {
+    let s = setup(&[("EASELD__LIMITS__QUEUE_CAPACITY", "2")]);
+    s.ask(&json!({"id": "running", "prompt": "a cat", "steps": ENDLESS}));
+    s.until("running", "running");
+    for id in ["first", "second", "third"] {
+        s.ask(&json!({"id": id, "prompt": "a cat", "steps": 1}));
+    }
+    assert_eq!(s.status("second")["position"], 2);
+    let rejected = s.status("third");
+    assert_eq!((&rejected["status"], &rejected["error"]["code"]), (&json!("rejected"), &json!("queue_full")));
+    s.cancel("");
+    s.until("running", "cancelled");
+    s.until("first", "succeeded");
+    s.until("second", "succeeded");
+    s.ask(&json!({"id": "third", "prompt": "a cat", "steps": 1}));
+    s.until("third", "succeeded");
+}
+
+#[test]
+fn cancel_takes_an_id_or_all() {
+    let s = setup(&[]);
+    for id in ["a", "b", "c"] {
+        s.ask(&json!({"id": id, "prompt": "a cat", "steps": ENDLESS}));
+    }
+    s.until("a", "running");
+    s.cancel("b");
+    s.until("b", "cancelled");
+    s.cancel("nobody");
+    s.cancel("all");
+    s.until("c", "cancelled");
+    s.until("a", "cancelled");
+    s.listener.word("easel/desk/state", "idle");
+}
+
+#[test]
+fn a_repeated_id_is_answered_and_not_run_twice() {
+    let s = setup(&[]);
+    let request = json!({"id": "twice", "prompt": "a cat", "steps": 1, "seed": 1});
+    s.ask(&request);
+    let first = s.until("twice", "succeeded");
+    s.ask(&request);
+    assert_eq!(s.status("twice"), first);
+    let after = s.listener.during(Duration::from_millis(1500));
+    assert!(!after.iter().any(|m| m.topic == "easel/desk/image"), "it ran again");
+}
+
+#[test]
+fn a_retained_request_is_ignored() {
+    let broker = Mosquitto::start();
+    publish(broker.port(), GENERATE, b"a cat", &["-r"]);
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Daemon::start(&broker.url(), &[]);
+    listener.word("easel/desk/state", "idle");
+    publish(broker.port(), GENERATE, b"a dog", &["-r"]);
+    let after = listener.during(Duration::from_secs(2));
+    assert!(!after.iter().any(|m| m.topic.contains("/job/")), "{after:?}");
+    assert!(daemon.log().contains("retained command is ignored"), "{}", daemon.log());
+}
+
+#[test]
+fn sigterm_cancels_says_offline_and_exits_in_order() {
+    let mut s = setup(&[]);
+    s.ask(&json!({"id": "running", "prompt": "a cat", "steps": ENDLESS}));
+    s.until("running", "running");
+    let (status, took) = s.daemon.terminate();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    s.until("running", "cancelled");
+    assert_eq!(s.listener.on("easel/desk/status").text(), "offline");
+}
+
+#[test]
+fn a_daemon_that_dies_is_reported_offline_by_the_broker() {
+    let mut s = setup(&[]);
+    s.daemon.kill();
+    assert_eq!(s.listener.on("easel/desk/status").text(), "offline");
+}
+
+#[test]
+fn a_broker_that_comes_late_or_goes_away_is_found_again() {
+    let mut broker = Mosquitto::builder().prepare();
+    let mut daemon = Daemon::start(&broker.url(), &[]);
+    daemon.wait_for_log("no connection to the broker");
+    broker.run();
+    for round in ["first", "second"] {
+        let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+        let online = |m: &listener::Message| m.topic == "easel/desk/status" && m.text() == "online";
+        listener.wait("online", online);
+        listener.wait("info", |m| m.topic == "easel/desk/info");
+        listener.word("easel/desk/state", "idle");
+        let request = json!({"id": round, "prompt": "a cat", "steps": 1}).to_string();
+        publish(broker.port(), GENERATE, request.as_bytes(), &[]);
+        listener.word(&format!("easel/desk/job/{round}"), "succeeded");
+        drop(listener);
+        // It keeps nothing on disk: all that is retained must be published anew.
+        broker.kill();
+        if round == "first" {
+            broker.run();
+        }
+    }
+    assert!(daemon.is_up());
+}
+
+#[test]
+fn a_broker_that_refuses_the_password_is_named_and_tried_again() {
+    let broker = Mosquitto::builder().user("easeld", "right").start();
+    let password = broker.directory().join("wrong");
+    std::fs::write(&password, "wrong\n").unwrap();
+    let credentials =
+        [("EASELD__MQTT__USERNAME", "easeld"), ("EASELD__MQTT__PASSWORD_FILE", password.to_str().unwrap())];
+    let mut daemon = Daemon::start(&broker.url(), &credentials);
+    daemon.wait_for_log("no connection to the broker");
+    let log = daemon.log().to_lowercase();
+    assert!(log.contains("not authori") || log.contains("password"), "{log}");
+    assert!(daemon.is_up());
+    let (status, _) = daemon.terminate();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_picture_above_the_brokers_packet_limit_fails_with_both_numbers() {
+    let broker = Mosquitto::builder().max_packet_size(2000).start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let _daemon = Daemon::start(&broker.url(), &[]);
+    listener.word("easel/desk/state", "idle");
+    publish(broker.port(), GENERATE, br#"{"id":"big","prompt":"a cat","steps":1}"#, &[]);
+    let status = listener.word("easel/desk/job/big", "failed");
+    assert_eq!(status["error"]["code"], "too_large", "{status}");
+    let message = status["error"]["message"].as_str().unwrap();
+    assert!(message.contains("2000 bytes") && message.contains("PNG of"), "{message}");
+}
