@@ -1,0 +1,109 @@
+"""Optimiser, moving average and checkpoints shared by the two trainings."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from pathlib import Path
+
+import torch
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum orthogonalised by Newton-Schulz (Jordan et al. 2024) for weight matrices.
+
+    Convolutions [O, I, kh, kw] count as matrices [O, I * kh * kw]. The update is scaled by
+    0.2 * sqrt(larger side), which gives it AdamW's usual size (Liu et al. 2025, arXiv 2502.16982).
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @staticmethod
+    def orthogonalise(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
+        tall = matrix.shape[0] > matrix.shape[1]
+        x = matrix.T if tall else matrix
+        x = (x / (x.norm() + 1e-7)).to(torch.bfloat16)
+        for _ in range(rounds):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        x = x.to(matrix.dtype)
+        return x.T if tall else x
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(p)
+                buffer = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
+                update = self.orthogonalise(update) * (0.2 * math.sqrt(max(update.shape)))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(update.reshape(p.shape), alpha=-group["lr"])
+
+
+class Optimisers:
+    """Muon for the matrices, AdamW for everything else, one learning-rate factor for both."""
+
+    def __init__(self, modules: list[torch.nn.Module], muon_lr: float, adam_lr: float):
+        matrices, others = [], []
+        for module in modules:
+            for name, p in module.named_parameters():
+                small = min(p.shape[0], p[0].numel()) < 16 if p.ndim > 1 else True
+                (others if small or "embedding" in name else matrices).append(p)
+        self.parameters = matrices + others
+        self.all = [torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]
+        if muon_lr > 0:
+            self.all.append(Muon(matrices, lr=muon_lr))
+        else:
+            self.all[0].add_param_group({"params": matrices})
+        self.base = [[g["lr"] for g in o.param_groups] for o in self.all]
+
+    def step(self, factor: float, clip: float = 1.0) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        for optimiser, rates in zip(self.all, self.base):
+            for group, rate in zip(optimiser.param_groups, rates):
+                group["lr"] = rate * factor
+            optimiser.step()
+        for p in self.parameters:
+            p.grad = None
+
+    def state(self) -> list[dict]:
+        return [o.state_dict() for o in self.all]
+
+    def load(self, states: list[dict]) -> None:
+        for optimiser, state in zip(self.all, states):
+            optimiser.load_state_dict(state)
+
+
+def rate_factor(step: int, progress: float, warmup: int = 100, tail: float = 0.35) -> float:
+    """Warm-up by steps, flat, then linear to zero over the last `tail` of the time budget."""
+    rise = min(1.0, (step + 1) / warmup)
+    fall = min(1.0, max(0.0, (1.0 - progress) / tail))
+    return rise * max(fall, 0.01)
+
+
+class Ema:
+    """Exponential moving average of a module's weights; the average is what gets exported."""
+
+    def __init__(self, module: torch.nn.Module, decay: float):
+        self.decay = decay
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+
+
+def save_atomic(value, path: Path) -> None:
+    """torch.save to a neighbour, then rename: a cut never leaves half a checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(value, partial)
+    os.replace(partial, path)
