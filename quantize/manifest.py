@@ -1,0 +1,44 @@
+"""Writes `easel.toml` on top of a pack: title, licence, presets and a SHA-256 of every file it runs on.
+
+    python quantize/manifest.py PACK --title T --licence L --preset default:8:3.0 --preset fast:4:3.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+DOCUMENTATION = {".md", ".png", ".toml"}
+
+
+def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int) -> str:
+    """The text of easel.toml; each preset is NAME:STEPS:GUIDANCE, `size` is pixels square."""
+    lines = [f"title = {json.dumps(title)}", f"licence = {json.dumps(licence)}"]
+    for preset in presets:
+        name, steps, guidance = preset.split(":")
+        lines += ["", f"[presets.{name}]", f"steps = {int(steps)}", f"guidance_scale = {float(guidance)}",
+                  f"width = {size}", f"height = {size}"]
+    lines += ["", "[checksums]"]
+    for path in sorted(p for p in pack.rglob("*") if p.is_file()):
+        if path.suffix not in DOCUMENTATION and not path.name.startswith("LICENSE"):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            lines.append(f'"{path.relative_to(pack).as_posix()}" = "{digest}"')
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--licence", required=True)
+    parser.add_argument("--preset", action="append", default=[], help="NAME:STEPS:GUIDANCE")
+    args = parser.parse_args()
+    vae = json.loads((args.pack / "vae_decoder/config.json").read_text())
+    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"])
+    (args.pack / "easel.toml").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
