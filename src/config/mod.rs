@@ -1,7 +1,7 @@
 //! Settings: defaults < `/etc/easeld/config.toml` or `--config FILE` < `EASELD__SECTION__KEY` in the environment.
 //!
-//! Values are checked here, at the edge, and trusted inside. [`keys`] lists every key with its explanation,
-//! [`load`] reads the layers and reports all problems at once, [`text`] prints the defaults as a commented file.
+//! Values are checked here, at the edge, and trusted inside. `keys` lists every key with its explanation,
+//! `load` reads the layers and reports all problems at once, `text` prints the defaults as a commented file.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,7 +1,7 @@
 //! The composition root: builds everything, owns the one select loop, ends in an orderly way.
 //!
-//! [`service`] decides what a message or a worker's event means; [`deliver`] carries results to the broker in order;
-//! [`presence`] keeps the retained `status`, `info` and `state` fresh. The loop itself never waits for inference or
+//! `service` decides what a message or a worker's event means; `deliver` carries results to the broker in order;
+//! `presence` keeps the retained `status`, `info` and `state` fresh. The loop itself never waits for inference or
 //! for the broker.
 
 use std::future::Future;
