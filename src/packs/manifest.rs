@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::PackError;
+use crate::jobs::worker::hex;
 
 /// The whole of `easel.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -114,8 +115,4 @@ impl io::Write for HashWriter<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
