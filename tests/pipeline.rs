@@ -27,7 +27,7 @@ impl Models for Watched<PackModels> {
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
         Ok(self)
     }
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
+    fn unet(&mut self, _name: &str) -> Result<&mut dyn Unet, ModelError> {
         Ok(self)
     }
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
@@ -50,7 +50,7 @@ impl Unet for Watched<PackModels> {
         text_embeddings: ArrayView3<'_, f32>,
     ) -> Result<Array4<f32>, ModelError> {
         self.calls.borrow_mut().push(("unet", latents.dim().0));
-        self.inner.unet()?.predict(latents, timestep, text_embeddings)
+        self.inner.unet("unet")?.predict(latents, timestep, text_embeddings)
     }
 }
 

@@ -55,6 +55,9 @@ struct PictureArgs {
     /// What the picture should not show
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
+    /// One of the pack's presets, whose values stand in for the options left out: default, fast, ...
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
     /// Denoising steps; more is slower and finer [default: the pack's]
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
@@ -247,6 +250,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
     Ok(RawRequest {
         prompt: args.prompt.clone().unwrap_or_default(),
         negative_prompt: picture.negative_prompt.clone(),
+        preset: picture.preset.clone(),
         seed: picture.seed,
         steps: picture.steps,
         guidance_scale: picture.guidance_scale,

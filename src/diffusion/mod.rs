@@ -8,5 +8,6 @@ pub mod latents;
 pub mod pipeline;
 pub mod ports;
 pub mod postprocess;
+pub mod presets;
 pub mod request;
 pub mod schedulers;

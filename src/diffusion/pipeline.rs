@@ -132,7 +132,8 @@ pub fn generate(
             let both = [model_input.view(), model_input.view()];
             model_input = concatenate(Axis(0), &both).expect("both halves have one shape");
         }
-        let mut noise_pred = models.unet()?.predict(model_input.view(), timestep, text_embeddings.view())?;
+        let mut noise_pred =
+            models.unet(&request.unet)?.predict(model_input.view(), timestep, text_embeddings.view())?;
         let halves = flat(&mut noise_pred);
         let model_output = match halves.split_at(halves.len() / 2) {
             (uncond, text) if guided => guidance::combine(uncond, text, request.guidance_scale),
@@ -148,7 +149,7 @@ pub fn generate(
     report(Progress::VaeDecoder)?;
     let unscaled = latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
     let decoded = models.vae_decoder()?.decode(unscaled.view())?;
-    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0));
+    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
     Ok(Output { image, latents })
 }
 
@@ -166,8 +167,9 @@ fn initial_latents(
     inputs: &Inputs<'_>,
     noise: &mut TorchGenerator,
 ) -> Result<Array4<f32>, PipelineError> {
-    let factor = config.vae_scale_factor;
-    let shape = [1, config.latent_channels, inputs.request.height / factor, inputs.request.width / factor];
+    let request = inputs.request;
+    let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
+    let shape = [1, config.latent_channels, latent(request.height), latent(request.width)];
     match &inputs.latents {
         Some(given) if given.shape() == shape => Ok(given.clone()),
         Some(given) => {

@@ -50,8 +50,8 @@ pub trait VaeDecoder {
 pub trait Models {
     /// The text encoder, loaded if it was not.
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError>;
-    /// The UNet, loaded if it was not.
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError>;
+    /// The UNet called `name` (a component of the pack: `unet`, or a distilled one), loaded if it was not.
+    fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError>;
     /// The VAE decoder, loaded if it was not.
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
 }

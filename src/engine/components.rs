@@ -49,7 +49,7 @@ fn run<D: Dimension>(
     inputs: &[(&str, Input<'_>)],
     output: &str,
 ) -> Result<ndarray::Array<f32, D>, ModelError> {
-    let component = network.component();
+    let component = network.component().to_owned();
     network
         .run(inputs, output)
         .and_then(|array| {
@@ -58,5 +58,5 @@ fn run<D: Dimension>(
                 anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
             })
         })
-        .map_err(|error| ModelError::new(component, format!("{error:#}")))
+        .map_err(|error| ModelError::new(&component, format!("{error:#}")))
 }

@@ -34,7 +34,8 @@ pub struct PackModels {
     residency: Residency,
     executor: Executor,
     text_encoder: Option<TractTextEncoder>,
-    unet: Option<TractUnet>,
+    /// With its component: a preset may name a distilled one.
+    unet: Option<(String, TractUnet)>,
     vae_decoder: Option<TractVaeDecoder>,
     /// Of networks since dropped, and of resident ones as far as collected.
     load_time: LoadTime,
@@ -76,12 +77,12 @@ impl PackModels {
     fn collect_load_time(&mut self) {
         let taken = |network: &mut Network| network.take_load_time();
         self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
 
     /// A network about to be loaded; the others go first when only one may stay.
-    fn open(&mut self, component: &'static str) -> Result<Network, ModelError> {
+    fn open(&mut self, component: &str) -> Result<Network, ModelError> {
         if self.residency == Residency::OneAtATime {
             self.release();
         }
@@ -99,11 +100,13 @@ impl Models for PackModels {
         Ok(self.text_encoder.as_mut().expect("just loaded"))
     }
 
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
-        if self.unet.is_none() {
-            self.unet = Some(TractUnet(self.open("unet")?));
+    fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError> {
+        if self.unet.as_ref().is_none_or(|(loaded, _)| loaded != name) {
+            self.collect_load_time();
+            self.unet = None;
+            self.unet = Some((name.to_owned(), TractUnet(self.open(name)?)));
         }
-        Ok(self.unet.as_mut().expect("just loaded"))
+        Ok(&mut self.unet.as_mut().expect("just loaded").1)
     }
 
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {

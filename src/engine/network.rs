@@ -27,7 +27,7 @@ pub(super) enum Input<'a> {
 /// made at the first call and made again when shapes change; the file is read again then, rather than its
 /// weights be held twice.
 pub(super) struct Network {
-    component: &'static str,
+    component: String,
     path: PathBuf,
     executor: Executor,
     planned: Option<Planned>,
@@ -43,14 +43,15 @@ struct Planned {
 
 impl Network {
     /// A network that will be read from `path`; checks no more than that the file is there.
-    pub(super) fn new(component: &'static str, path: &Path, executor: Executor) -> anyhow::Result<Self> {
+    pub(super) fn new(component: &str, path: &Path, executor: Executor) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
+        let component = component.to_owned();
         Ok(Self { component, path: path.to_owned(), executor, planned: None, load_time: Duration::ZERO })
     }
 
     /// The component's name in the pack.
-    pub(super) fn component(&self) -> &'static str {
-        self.component
+    pub(super) fn component(&self) -> &str {
+        &self.component
     }
 
     /// Time spent reading and planning since this was last asked.
@@ -62,7 +63,7 @@ impl Network {
     /// `output`, or the first one when the graph names its outputs otherwise.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
-        let component = self.component;
+        let component = self.component.clone();
         let result = catch_unwind(AssertUnwindSafe(|| self.plan(inputs)))
             .unwrap_or_else(|_| bail!("tract cannot plan this graph (it panicked)"));
         self.load_time += started.elapsed();

@@ -6,7 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use crate::diffusion::request::{GenerationRequest, PackDefaults};
+use crate::diffusion::presets::PackDefaults;
+use crate::diffusion::request::GenerationRequest;
 
 pub mod id;
 pub mod message;
