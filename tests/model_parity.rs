@@ -138,7 +138,7 @@ fn the_whole_loop_ends_where_diffusers_ends() {
         ..RawRequest::default()
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 0).unwrap();
-    let mut generator = Generator::new(pack, EngineOptions::default()).unwrap();
+    let mut generator = Generator::new(pack, EngineOptions::default(), 0).unwrap();
     let picture = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let theirs: Array4<f32> = read("latents.npy");
     assert_close("latents", picture.latents.view(), theirs.view(), TRAJECTORY_BOUND);

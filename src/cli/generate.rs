@@ -18,7 +18,7 @@ use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{GenerationRequest, RawRequest};
 use crate::engine::Compute;
 use crate::generator::{Generator, StageSeconds};
-use crate::jobs::{JobId, message, random_seed};
+use crate::jobs::{JobId, message, prompt, random_seed};
 
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
@@ -212,7 +212,7 @@ fn make(
 fn tasks(args: &GenerateArgs, settings: &Settings, generator: &Generator) -> anyhow::Result<Vec<Task>> {
     let limits = settings.limits.for_requests();
     let defaults = generator.pack().defaults();
-    let check = |raw: RawRequest| GenerationRequest::new(raw, &limits, &defaults, random_seed);
+    let check = |raw: RawRequest| prompt::check(raw, &limits, &defaults, random_seed);
     match (&args.batch.batch_file, &args.batch.out_dir) {
         (Some(file), Some(directory)) => {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;

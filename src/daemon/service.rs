@@ -12,6 +12,7 @@ use super::deliver::{Delivery, PictureDelivery};
 use crate::device::notify::Notifier;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
 use crate::jobs::message::{RequestBody, parse_body};
+use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
 use crate::jobs::report::{ImageMeta, StateReport, rfc3339};
 use crate::jobs::status::{API, ErrorBody, ImageBody, JobStatus};
@@ -151,7 +152,7 @@ impl Service {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
-        GenerationRequest::new(body.raw, &self.setup.limits, &pack.defaults, random_seed)
+        prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
     fn admit(&mut self, id: JobId, request: GenerationRequest) {

@@ -52,6 +52,7 @@ impl From<GenerationError> for GenerateError {
             GenerationError::Pipeline(PipelineError::Scheduler(_)) => "invalid_value",
             GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
             GenerationError::Pipeline(_) => "model",
+            GenerationError::Prompt(_) => "invalid_value",
             GenerationError::Png(_) => "internal",
         };
         Self::Failed { code, message: error.to_string() }

@@ -12,6 +12,7 @@ use crate::diffusion::request::GenerationRequest;
 pub mod id;
 pub mod message;
 pub mod nearest;
+pub mod prompt;
 pub mod queue;
 pub mod report;
 pub mod status;
