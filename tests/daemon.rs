@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use easeld::config::Settings;
 use easeld::daemon;
+use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
-use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture, Progress};
+use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 use listener::{Listener, publish};
 use mosquitto::Mosquitto;
 use tokio::sync::oneshot;
