@@ -11,12 +11,12 @@ use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::Generator;
 use easeld::packs::Pack;
-use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 
 /// Passes every call on and remembers its batch size.
 struct Watched<T> {
@@ -27,6 +27,9 @@ struct Watched<T> {
 impl Models for Watched<PackModels> {
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
         Ok(self)
+    }
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        self.inner.image_encoder()
     }
     fn unet(&mut self, _name: &str) -> Result<&mut dyn Unet, ModelError> {
         Ok(self)
@@ -40,6 +43,9 @@ impl TextEncoder for Watched<PackModels> {
     fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
         self.calls.borrow_mut().push(("text_encoder", token_ids.nrows()));
         self.inner.text_encoder()?.encode(token_ids)
+    }
+    fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError> {
+        self.inner.text_encoder()?.project(token_ids)
     }
 }
 

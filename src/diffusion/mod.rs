@@ -12,3 +12,4 @@ pub mod postprocess;
 pub mod presets;
 pub mod request;
 pub mod schedulers;
+pub mod similarity;

@@ -5,6 +5,7 @@
 mod clock;
 mod job;
 mod said;
+mod score;
 
 use std::ops::ControlFlow;
 
@@ -13,6 +14,7 @@ use ndarray::Array4;
 use self::clock::StageClock;
 pub use self::clock::StageSeconds;
 use self::said::Said;
+pub use self::score::ScoreError;
 use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
 use crate::diffusion::request::{FieldError, GenerationRequest};

@@ -5,6 +5,7 @@
 
 mod components;
 mod find;
+mod image_processor;
 mod manifest;
 
 use std::fs;
@@ -19,6 +20,7 @@ pub use manifest::{Manifest, Preset};
 use crate::diffusion::pipeline::PipelineConfig;
 use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, PackDefaults};
 use crate::diffusion::schedulers::SchedulerConfig;
+use crate::diffusion::similarity::ImageProcessor;
 
 /// Something in a pack is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,18 @@ impl Pack {
             scheduler,
             hash,
         })
+    }
+
+    /// How pictures are prepared for the pack's image tower.
+    ///
+    /// # Errors
+    /// The pack has no image tower, or its configuration is missing or wrong.
+    pub fn image_processor(&self) -> Result<ImageProcessor, PackError> {
+        let model = self.directory.join("image_encoder/model.onnx");
+        if !model.is_file() {
+            return Err(PackError::new(model, "is missing: this pack cannot compare pictures with texts"));
+        }
+        image_processor::read(&self.directory)
     }
 
     /// What the denoising loop depends on.
