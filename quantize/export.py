@@ -8,7 +8,8 @@ written here and by `optimum-cli export onnx` are loaded the same way:
     text_encoder  input_ids [B, 77] i32 -> last_hidden_state [B, 77, C], pooler_output [B, C]; a
                   CLIPTextModelWithProjection gives text_embeds [B, P] too
     image_encoder pixel_values [B, 3, S, S] -> image_embeds [B, P], if the folder has one
-    unet          sample [B, 4, h, w], timestep [1] i64, encoder_hidden_states [B, 77, C] -> out_sample
+    unet          sample [B, 4, h, w], timestep [1] i64, encoder_hidden_states [B, T, C] -> out_sample;
+                  T = 77 for each window of the prompt
     unet_*        further UNets of the folder (a distilled one, say), like unet
     vae_decoder   latent_sample [B, 4, h, w] -> sample [B, 3, H, W] in -1..1 (latents already unscaled)
     vae_encoder   sample [B, 3, H, W] -> latent_parameters [B, 8, h, w] (mean, log variance)
@@ -115,6 +116,7 @@ def write_onnx(module, inputs: dict, outputs: list[str], axes: dict, path: Path)
 BATCH = {0: "batch_size"}
 PLANE = {**BATCH, 2: "height", 3: "width"}
 SMALL = {**BATCH, 2: "height_latent", 3: "width_latent"}
+STATES = {**BATCH, 1: "sequence_length"}
 # Examples have a batch of 2: a dimension of 1 could be taken for a constant while tracing.
 
 
@@ -143,7 +145,7 @@ def export_unet(source: Path, target: Path) -> None:
     states = torch.randn(2, TOKENS, config.cross_attention_dim)
     write_onnx(
         Unet(unet), {"sample": sample, "timestep": torch.tensor([500]), "encoder_hidden_states": states}, ["out_sample"],
-        {"sample": PLANE, "timestep": {0: "steps"}, "encoder_hidden_states": BATCH, "out_sample": PLANE},
+        {"sample": PLANE, "timestep": {0: "steps"}, "encoder_hidden_states": STATES, "out_sample": PLANE},
         target / "model.onnx",
     )
 

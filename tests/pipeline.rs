@@ -14,7 +14,7 @@ use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
 use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
-use easeld::generator::Generator;
+use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 
@@ -71,22 +71,25 @@ impl VaeDecoder for Watched<PackModels> {
 struct Run {
     calls: Vec<(&'static str, usize)>,
     progress: Vec<Progress>,
-    result: Result<pipeline::Output, PipelineError>,
+    result: Result<Vec<pipeline::Output>, PipelineError>,
 }
 
 /// Two steps at `guidance_scale`; the observer breaks before the event numbered `stop_at`.
 fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
-    run_with(&mut EmbeddingCache::new(0), guidance_scale, residency, stop_at)
+    run_with(&mut EmbeddingCache::new(0), guided(guidance_scale), residency, stop_at)
 }
 
-fn run_with(cache: &mut EmbeddingCache, guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
-    let pack = Pack::open(&pack::bundled()).unwrap();
-    let raw = RawRequest {
+fn guided(guidance_scale: f64) -> RawRequest {
+    RawRequest {
         prompt: "a cat on a blue background".to_owned(),
         steps: Some(2),
         guidance_scale: Some(guidance_scale),
         ..RawRequest::default()
-    };
+    }
+}
+
+fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, stop_at: usize) -> Run {
+    let pack = Pack::open(&pack::bundled()).unwrap();
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
     let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
     let [prompt, negative_prompt] =
@@ -117,14 +120,25 @@ fn guidance_runs_both_halves_in_one_call_and_guidance_one_runs_half() {
     );
     let unguided = run(1.0, Residency::Warm, usize::MAX);
     assert_eq!(unguided.calls, [("text_encoder", 1), ("unet", 1), ("unet", 1), ("vae_decoder", 1)]);
-    assert_ne!(guided.result.unwrap().image, unguided.result.unwrap().image);
+    assert_ne!(guided.result.unwrap().remove(0).image, unguided.result.unwrap().remove(0).image);
+}
+
+#[test]
+fn steps_outside_the_guidance_interval_cost_half() {
+    let raw = RawRequest { steps: Some(4), guidance_stop: Some(0.5), ..guided(3.0) };
+    let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
+    let rows: Vec<usize> = run.calls.iter().filter(|call| call.0 == "unet").map(|call| call.1).collect();
+    assert_eq!(rows, [2, 2, 1, 1]);
 }
 
 #[test]
 fn a_repeated_prompt_skips_the_text_encoder_while_the_cache_has_room() {
     let encoded = |cache: &mut EmbeddingCache| {
-        let run = run_with(cache, 3.0, Residency::Warm, usize::MAX);
-        (run.calls.iter().filter(|call| call.0 == "text_encoder").count(), run.result.unwrap().image)
+        let run = run_with(cache, guided(3.0), Residency::Warm, usize::MAX);
+        (
+            run.calls.iter().filter(|call| call.0 == "text_encoder").count(),
+            run.result.unwrap().remove(0).image,
+        )
     };
     let mut cache = EmbeddingCache::new(2);
     let (first, image) = encoded(&mut cache);
@@ -138,7 +152,7 @@ fn a_repeated_prompt_skips_the_text_encoder_while_the_cache_has_room() {
 fn one_network_at_a_time_makes_the_same_picture() {
     let warm = run(3.0, Residency::Warm, usize::MAX).result.unwrap();
     let lean = run(3.0, Residency::OneAtATime, usize::MAX).result.unwrap();
-    assert_eq!(warm.image, lean.image);
+    assert_eq!(warm[0].image, lean[0].image);
 }
 
 #[test]
@@ -155,12 +169,12 @@ fn the_observer_hears_every_step_and_can_stop_between_them() {
 fn a_generator_recovers_after_a_cancelled_picture() {
     let pack = Pack::open(&pack::bundled()).unwrap();
     let defaults = pack.defaults();
-    let mut generator = Generator::new(pack, EngineOptions::default(), 4).unwrap();
+    let mut generator = Generator::new(pack, &GeneratorOptions::default()).unwrap();
     let raw = RawRequest { prompt: "owl".to_owned(), steps: Some(1), ..RawRequest::default() };
     let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     assert!(generator.generate(&request, None, &mut |_| ControlFlow::Break(())).is_err());
     let first = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let second = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!(first.png, second.png);
+    assert_eq!(first.pictures[0].png, second.pictures[0].png);
     assert!(first.seconds.load > second.seconds.load, "the second picture finds the networks loaded");
 }

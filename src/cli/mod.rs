@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         #[cfg(feature = "embedded-broker")]
         Command::Demo(args) => demo::run(args),
-        Command::Generate(args) => generate::run(*args),
+        Command::Generate(args) => generate::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Score(args) => score::run(&args),
     };

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::activity::{self, Running, status_line};
-use super::deliver::{Delivery, PictureDelivery};
+use super::deliver::{Delivery, PicturesDelivery};
 use crate::device::notify::Notifier;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
@@ -241,7 +241,7 @@ impl Service {
         self.show_state();
     }
 
-    fn on_finished(&mut self, job: &Job, outcome: Result<Finished, GenerateError>) {
+    fn on_finished(&mut self, job: &Job, outcome: Result<Vec<Finished>, GenerateError>) {
         self.queue.finish_running();
         // Abandoned on the way down: its end has been told already.
         if self.running.take().is_none_or(|running| running.id != job.id) {
@@ -250,8 +250,8 @@ impl Service {
         match outcome {
             Ok(finished) => {
                 self.trouble = None;
-                let picture = self.picture(job, finished);
-                self.hand_over(Delivery::Picture(picture));
+                let pictures = self.delivery(job, finished);
+                self.hand_over(Delivery::Pictures(pictures));
             }
             Err(error) => {
                 if let GenerateError::Failed { code: "model", message } = &error {
@@ -263,37 +263,42 @@ impl Service {
         self.show_state();
     }
 
-    fn picture(&self, job: &Job, finished: Finished) -> Box<PictureDelivery> {
-        let Finished { picture, sha256 } = finished;
-        let bytes = picture.png.len();
-        let meta = ImageMeta {
-            api: API,
-            id: job.id.clone(),
-            bytes,
-            sha256: sha256.clone(),
-            width: picture.width,
-            height: picture.height,
-            content_type: PNG.to_owned(),
-            prompt: job.request.prompt.clone(),
-            seed: picture.seed,
-            steps: job.request.num_inference_steps,
-            model: self.setup.pack.name.clone(),
-            created: rfc3339(SystemTime::now()),
-        };
-        let image = ImageBody {
-            topic: self.setup.topics.image(),
-            bytes,
-            sha256,
-            content_type: PNG.to_owned(),
-            width: picture.width,
-            height: picture.height,
-            seed: picture.seed,
-        };
-        Box::new(PictureDelivery {
-            png: picture.png.into(),
-            meta,
-            succeeded: JobStatus::succeeded(&job.id, &self.setup.node, image),
-        })
+    fn delivery(&self, job: &Job, finished: Vec<Finished>) -> Box<PicturesDelivery> {
+        let count = finished.len();
+        let created = rfc3339(SystemTime::now());
+        let (mut pictures, mut images) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (index, Finished { picture, sha256 }) in finished.into_iter().enumerate() {
+            let meta = ImageMeta {
+                api: API,
+                id: job.id.clone(),
+                bytes: picture.png.len(),
+                sha256: sha256.clone(),
+                width: picture.width,
+                height: picture.height,
+                content_type: PNG.to_owned(),
+                prompt: job.request.prompt.clone(),
+                index,
+                count,
+                seed: picture.seed,
+                similarity: picture.similarity,
+                steps: job.request.num_inference_steps,
+                model: self.setup.pack.name.clone(),
+                created: created.clone(),
+            };
+            images.push(ImageBody {
+                topic: self.setup.topics.image(),
+                bytes: meta.bytes,
+                sha256,
+                content_type: PNG.to_owned(),
+                width: picture.width,
+                height: picture.height,
+                seed: picture.seed,
+                similarity: picture.similarity,
+            });
+            pictures.push((picture.png.into(), meta));
+        }
+        let succeeded = JobStatus::succeeded(&job.id, &self.setup.node, images);
+        Box::new(PicturesDelivery { pictures, succeeded })
     }
 
     /// A job's end as the broker's answer decided it.

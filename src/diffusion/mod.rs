@@ -3,7 +3,9 @@
 //! Nothing here does IO, reads a clock or knows which library runs the networks: those are
 //! behind the traits in [`ports`], which `engine` implements.
 
+mod canvas;
 pub mod conditioning;
+mod denoise;
 pub mod guidance;
 pub mod latents;
 pub mod pipeline;
@@ -13,3 +15,4 @@ pub mod presets;
 pub mod request;
 pub mod schedulers;
 pub mod similarity;
+pub mod variation;

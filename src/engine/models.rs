@@ -19,12 +19,14 @@ pub struct LoadTime {
     pub unet: Duration,
     /// Latents to pixels.
     pub vae_decoder: Duration,
+    /// CLIP's image tower.
+    pub image_encoder: Duration,
 }
 
 impl LoadTime {
-    /// All three.
+    /// All of them.
     pub fn total(&self) -> Duration {
-        self.text_encoder + self.unet + self.vae_decoder
+        self.text_encoder + self.unet + self.vae_decoder + self.image_encoder
     }
 }
 
@@ -80,6 +82,8 @@ impl PackModels {
     fn collect_load_time(&mut self) {
         let taken = |network: &mut Network| network.take_load_time();
         self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.image_encoder +=
+            self.image_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
