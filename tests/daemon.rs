@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use easeld::config::Settings;
 use easeld::daemon;
+use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
-use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture, Progress};
+use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 use listener::{Listener, publish};
 use mosquitto::Mosquitto;
 use tokio::sync::oneshot;
@@ -28,7 +29,7 @@ impl GeneratePictures for ByPrompt {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError> {
+    ) -> Result<Vec<Picture>, GenerateError> {
         match request.prompt.as_str() {
             "panic" => panic!("as the prompt says"),
             "hang" => thread::sleep(Duration::from_secs(60)),
@@ -47,8 +48,15 @@ impl GeneratePictures for ByPrompt {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        let png = request.prompt.clone().into_bytes();
-        Ok(Picture { png, width: 64, height: 64, seed: request.seed })
+        let (png, count) = (request.prompt.clone().into_bytes(), u32::try_from(request.num_images).unwrap());
+        let picture = |index| Picture {
+            png: png.clone(),
+            width: 64,
+            height: 64,
+            seed: request.seed + index,
+            similarity: None,
+        };
+        Ok((0..count).map(picture).collect())
     }
 }
 
@@ -116,6 +124,26 @@ fn a_panic_fails_its_job_and_the_next_one_succeeds() {
     ask(&broker, "good", "a fox", 2);
     assert_eq!(listener.on("easel/desk/image").payload, b"a fox");
     listener.word("easel/desk/job/good", "succeeded");
+    daemon.stop();
+}
+
+#[test]
+fn several_pictures_come_in_order_and_end_in_one_status() {
+    let broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Running::start(&broker);
+    listener.word("easel/desk/state", "idle");
+    let request = br#"{"id":"three","prompt":"an owl","seed":7,"num_images":3}"#;
+    publish(broker.port(), "easel/desk/generate", request, &[]);
+    for index in 0..3 {
+        assert_eq!(listener.on("easel/desk/image").payload, b"an owl");
+        let meta = listener.on("easel/desk/image/meta").json();
+        assert_eq!([&meta["index"], &meta["count"], &meta["seed"]], [index, 3, 7 + index], "{meta}");
+    }
+    let status = listener.word("easel/desk/job/three", "succeeded");
+    let seeds: Vec<_> = status["images"].as_array().unwrap().iter().map(|image| &image["seed"]).collect();
+    assert_eq!(seeds, [7, 8, 9]);
+    assert_eq!(status["image"], status["images"][0]);
     daemon.stop();
 }
 

@@ -17,7 +17,7 @@ use easeld::diffusion::latents::TorchGenerator;
 use easeld::diffusion::ports::Models;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{Compute, EngineOptions, PackModels};
-use easeld::generator::Generator;
+use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
 use easeld::text::ClipTokenizer;
 use ndarray::{Array2, Array3, Array4, ArrayView, Axis, Dimension, concatenate, s};
@@ -138,10 +138,15 @@ fn the_whole_loop_ends_where_diffusers_ends() {
         ..RawRequest::default()
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 0).unwrap();
-    let mut generator = Generator::new(pack, EngineOptions::default()).unwrap();
+    let mut generator = Generator::new(pack, &GeneratorOptions::default()).unwrap();
     let picture = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let theirs: Array4<f32> = read("latents.npy");
-    assert_close("latents", picture.latents.view(), theirs.view(), TRAJECTORY_BOUND);
+    assert_close(
+        "latents",
+        picture.pictures[0].latents.view().insert_axis(Axis(0)),
+        theirs.view(),
+        TRAJECTORY_BOUND,
+    );
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 24] = [
+pub(super) const KEYS: [Key; 27] = [
     key(
         "mqtt",
         "url",
@@ -160,6 +160,20 @@ pub(super) const KEYS: [Key; 24] = [
     ),
     key(
         "inference",
+        "prompt_cache",
+        "a whole number from 0 to 1024",
+        None,
+        "How many prompts are remembered as the text encoder read them (about 0.25 MB each): a repeated one skips it.",
+    ),
+    key(
+        "inference",
+        "batch_pixels",
+        "a whole number from 1 to 268435456",
+        None,
+        "Most pixels of all pictures together in one call of the UNet, both halves of guidance counted; larger batches take turns.",
+    ),
+    key(
+        "inference",
         "memory",
         "\"auto\", or a size such as \"900 MiB\"",
         None,
@@ -188,6 +202,13 @@ pub(super) const KEYS: [Key; 24] = [
         "Most jobs that wait; further ones are rejected.",
     ),
     key("limits", "max_pixels", "a whole number from 64 to 67108864", None, "Largest width times height."),
+    key(
+        "limits",
+        "max_images",
+        "a whole number from 1 to 1024",
+        None,
+        "Most pictures made for one request: num_images, or candidates.",
+    ),
 ];
 
 /// The key `name` of `section`.

@@ -8,15 +8,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::activity::{self, Running, status_line};
-use super::deliver::{Delivery, PictureDelivery};
+use super::deliver::{Delivery, PicturesDelivery};
 use crate::device::notify::Notifier;
+use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
 use crate::jobs::message::{RequestBody, parse_body};
+use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
 use crate::jobs::report::{ImageMeta, StateReport, rfc3339};
 use crate::jobs::status::{API, ErrorBody, ImageBody, JobStatus};
 use crate::jobs::worker::{Finished, Worker, WorkerEvent, WorkerGone};
-use crate::jobs::{GenerateError, JobId, PackInfo, Progress, random_seed};
+use crate::jobs::{GenerateError, JobId, PackInfo, random_seed};
 use crate::mqtt::{Command, Incoming, MqttEvent, Topics};
 
 /// The picture format that is published.
@@ -151,7 +153,7 @@ impl Service {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
-        GenerationRequest::new(body.raw, &self.setup.limits, &pack.defaults, random_seed)
+        prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
     fn admit(&mut self, id: JobId, request: GenerationRequest) {
@@ -225,7 +227,7 @@ impl Service {
         };
         let now = Instant::now();
         running.heard = now;
-        running.loading = progress == Progress::Loading;
+        running.loading = progress == Progress::TextEncoder;
         if let Progress::Step { step, steps } = progress {
             running.stepping_since.get_or_insert(now);
             (running.step, running.steps) = (step, steps);
@@ -239,7 +241,7 @@ impl Service {
         self.show_state();
     }
 
-    fn on_finished(&mut self, job: &Job, outcome: Result<Finished, GenerateError>) {
+    fn on_finished(&mut self, job: &Job, outcome: Result<Vec<Finished>, GenerateError>) {
         self.queue.finish_running();
         // Abandoned on the way down: its end has been told already.
         if self.running.take().is_none_or(|running| running.id != job.id) {
@@ -248,8 +250,8 @@ impl Service {
         match outcome {
             Ok(finished) => {
                 self.trouble = None;
-                let picture = self.picture(job, finished);
-                self.hand_over(Delivery::Picture(picture));
+                let pictures = self.delivery(job, finished);
+                self.hand_over(Delivery::Pictures(pictures));
             }
             Err(error) => {
                 if let GenerateError::Failed { code: "model", message } = &error {
@@ -261,37 +263,42 @@ impl Service {
         self.show_state();
     }
 
-    fn picture(&self, job: &Job, finished: Finished) -> Box<PictureDelivery> {
-        let Finished { picture, sha256 } = finished;
-        let bytes = picture.png.len();
-        let meta = ImageMeta {
-            api: API,
-            id: job.id.clone(),
-            bytes,
-            sha256: sha256.clone(),
-            width: picture.width,
-            height: picture.height,
-            content_type: PNG.to_owned(),
-            prompt: job.request.prompt.clone(),
-            seed: picture.seed,
-            steps: job.request.num_inference_steps,
-            model: self.setup.pack.name.clone(),
-            created: rfc3339(SystemTime::now()),
-        };
-        let image = ImageBody {
-            topic: self.setup.topics.image(),
-            bytes,
-            sha256,
-            content_type: PNG.to_owned(),
-            width: picture.width,
-            height: picture.height,
-            seed: picture.seed,
-        };
-        Box::new(PictureDelivery {
-            png: picture.png.into(),
-            meta,
-            succeeded: JobStatus::succeeded(&job.id, &self.setup.node, image),
-        })
+    fn delivery(&self, job: &Job, finished: Vec<Finished>) -> Box<PicturesDelivery> {
+        let count = finished.len();
+        let created = rfc3339(SystemTime::now());
+        let (mut pictures, mut images) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (index, Finished { picture, sha256 }) in finished.into_iter().enumerate() {
+            let meta = ImageMeta {
+                api: API,
+                id: job.id.clone(),
+                bytes: picture.png.len(),
+                sha256: sha256.clone(),
+                width: picture.width,
+                height: picture.height,
+                content_type: PNG.to_owned(),
+                prompt: job.request.prompt.clone(),
+                index,
+                count,
+                seed: picture.seed,
+                similarity: picture.similarity,
+                steps: job.request.num_inference_steps,
+                model: self.setup.pack.name.clone(),
+                created: created.clone(),
+            };
+            images.push(ImageBody {
+                topic: self.setup.topics.image(),
+                bytes: meta.bytes,
+                sha256,
+                content_type: PNG.to_owned(),
+                width: picture.width,
+                height: picture.height,
+                seed: picture.seed,
+                similarity: picture.similarity,
+            });
+            pictures.push((picture.png.into(), meta));
+        }
+        let succeeded = JobStatus::succeeded(&job.id, &self.setup.node, images);
+        Box::new(PicturesDelivery { pictures, succeeded })
     }
 
     /// A job's end as the broker's answer decided it.

@@ -3,6 +3,9 @@
 //! Nothing here does IO, reads a clock or knows which library runs the networks: those are
 //! behind the traits in [`ports`], which `engine` implements.
 
+mod canvas;
+pub mod conditioning;
+mod denoise;
 pub mod guidance;
 pub mod latents;
 pub mod pipeline;
@@ -11,3 +14,5 @@ pub mod postprocess;
 pub mod presets;
 pub mod request;
 pub mod schedulers;
+pub mod similarity;
+pub mod variation;

@@ -1,15 +1,17 @@
-//! The denoising loop: token ids and noise in, pixels out. Called by `generator` on the worker's thread.
+//! The denoising loop: token ids and noise in, pixels out; a step is `denoise`'s, a picture's state `canvas`'s. Called by `generator` on the worker's thread.
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array2, Array4, Axis, concatenate};
+use ndarray::{Array3, Array4, Axis};
 
-use super::guidance;
-use super::latents::TorchGenerator;
+use super::canvas::Canvas;
+pub use super::canvas::Seeds;
+use super::conditioning::{EmbeddingCache, PromptTokens};
+use super::denoise::Conditions;
 use super::ports::{ModelError, Models};
 use super::postprocess::{self, RgbImage};
 use super::request::GenerationRequest;
-use super::schedulers::{self, SchedulerConfig, SchedulerError};
+use super::schedulers::{SchedulerConfig, SchedulerError};
 
 /// What of a pack the loop depends on.
 #[derive(Debug, Clone)]
@@ -24,18 +26,32 @@ pub struct PipelineConfig {
     pub shift_factor: f64,
     /// The pack's own scheduler.
     pub scheduler: SchedulerConfig,
+    /// Most pixels of all pictures together in one UNet call; both halves of guidance count. At least one picture is
+    /// always taken.
+    pub batch_pixels: usize,
 }
 
-/// The inputs of one picture.
+impl PipelineConfig {
+    /// Rows of one UNet call for pictures of this request's size.
+    fn rows(&self, request: &GenerationRequest) -> usize {
+        let made = request.width * request.height * request.magnification * request.magnification;
+        self.batch_pixels / made.max(1)
+    }
+}
+
+/// What `[inference] batch_pixels` is unless set: two guided pictures of 512 x 512, sixteen of 128 x 128.
+pub const BATCH_PIXELS: usize = 1_048_576;
+
+/// What a request is made into pictures from.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
     /// Size, steps, guidance, seed, scheduler.
     pub request: &'a GenerationRequest,
-    /// `[77]`, of the prompt.
-    pub token_ids: &'a [i64],
-    /// `[77]`, of the negative prompt.
-    pub negative_token_ids: &'a [i64],
-    /// Standard normal noise `[1, C, h, w]` to start from instead of the seed's own.
+    /// What the picture shows.
+    pub prompt: &'a PromptTokens,
+    /// What it should not show; as many windows as the prompt.
+    pub negative_prompt: &'a PromptTokens,
+    /// Standard normal noise `[candidates, C, h, w]` to start from instead of the seeds' own.
     pub latents: Option<Array4<f32>>,
 }
 
@@ -51,8 +67,10 @@ pub enum Progress {
         /// UNet calls in all.
         steps: usize,
     },
-    /// The VAE decoder is about to run.
+    /// The VAE decoder is about to run, once a picture.
     VaeDecoder,
+    /// Finished pictures are about to be compared with the prompt.
+    ImageEncoder,
 }
 
 /// Why no picture came out.
@@ -72,7 +90,7 @@ pub enum PipelineError {
     LatentsShape {
         /// Of the array given.
         met: Vec<usize>,
-        /// `[1, C, h, w]`.
+        /// `[candidates, C, h, w]`.
         wanted: Vec<usize>,
     },
     /// The networks diverged.
@@ -92,96 +110,78 @@ pub enum PipelineError {
 pub struct Output {
     /// The picture.
     pub image: RgbImage,
-    /// `[1, C, h, w]`, before the division by the scaling factor.
-    pub latents: Array4<f32>,
+    /// `[C, h, w]`, before the division by the scaling factor.
+    pub latents: Array3<f32>,
+    /// Make it again.
+    pub seeds: Seeds,
 }
 
-/// Makes one picture. `observer` hears of each stage and each step and may stop the work between them.
+/// Makes as many pictures as the request has candidates, in the order of their seeds. Prompts that `cache` remembers skip
+/// the text encoder. `observer` hears of each stage and each step and may stop the work between them.
 pub fn generate(
     models: &mut dyn Models,
+    cache: &mut EmbeddingCache,
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Output, PipelineError> {
+) -> Result<Vec<Output>, PipelineError> {
     let request = inputs.request;
-    let mut scheduler = schedulers::build::<f32>(
-        request.scheduler.as_ref(),
-        &config.scheduler,
-        &request.scheduler_options,
-        request.num_inference_steps,
-    )?;
     let mut report = |progress| match observer(progress) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(PipelineError::Cancelled),
     };
-    let mut noise = TorchGenerator::new(request.seed);
-    let mut latents = initial_latents(config, inputs, &mut noise)?;
-    latents *= scheduler.init_noise_sigma() as f32;
+    let mut canvases = canvases(config, inputs)?;
 
     report(Progress::TextEncoder)?;
-    let guided = request.guidance_scale > guidance::NO_GUIDANCE;
-    let text_embeddings = models.text_encoder()?.encode(prompt_batch(inputs, guided).view())?;
-
-    let steps = scheduler.timesteps().len();
+    let prompt = cache.embed(models, inputs.prompt)?;
+    let negative_prompt = match request.guidance.is_on(request.num_inference_steps) {
+        true => Some(cache.embed(models, inputs.negative_prompt)?),
+        false => None,
+    };
+    let conditions = Conditions {
+        prompt: prompt.view(),
+        negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
+        guidance: &request.guidance,
+        batch: config.rows(request),
+    };
+    let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {
         report(Progress::Step { step, steps })?;
-        let timestep = scheduler.timesteps()[step];
-        let mut model_input = latents.clone();
-        scheduler.scale_model_input(flat(&mut model_input), step);
-        if guided {
-            let both = [model_input.view(), model_input.view()];
-            model_input = concatenate(Axis(0), &both).expect("both halves have one shape");
-        }
-        let mut noise_pred =
-            models.unet(&request.unet)?.predict(model_input.view(), timestep, text_embeddings.view())?;
-        let halves = flat(&mut noise_pred);
-        let model_output = match halves.split_at(halves.len() / 2) {
-            (uncond, text) if guided => guidance::combine(uncond, text, request.guidance_scale),
-            _ => halves.to_vec(),
-        };
-        scheduler.step(&model_output, step, flat(&mut latents), &mut noise);
-        if !latents.iter().all(|value| value.is_finite()) {
+        conditions.step(models.unet(&request.unet)?, &mut canvases, step, steps)?;
+        if !canvases.iter().all(Canvas::is_finite) {
             return Err(PipelineError::NotFinite { step: step + 1, steps });
         }
     }
     report(Progress::Step { step: steps, steps })?;
 
-    report(Progress::VaeDecoder)?;
-    let unscaled = latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
-    let decoded = models.vae_decoder()?.decode(unscaled.view())?;
-    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
-    Ok(Output { image, latents })
+    let mut outputs = Vec::with_capacity(canvases.len());
+    for Canvas { seeds, latents, .. } in canvases {
+        report(Progress::VaeDecoder)?;
+        let unscaled =
+            latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
+        let decoded = models.vae_decoder()?.decode(unscaled.insert_axis(Axis(0)).view())?;
+        let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
+        outputs.push(Output { image, latents, seeds });
+    }
+    Ok(outputs)
 }
 
-/// `[B, 77]`: negative prompt first when guided, as diffusers orders them.
-fn prompt_batch(inputs: &Inputs<'_>, guided: bool) -> Array2<i64> {
-    let rows: Vec<&[i64]> =
-        if guided { vec![inputs.negative_token_ids, inputs.token_ids] } else { vec![inputs.token_ids] };
-    Array2::from_shape_vec((rows.len(), inputs.token_ids.len()), rows.concat())
-        .expect("windows have one length")
-}
-
-/// `[1, C, H / f, W / f]` of standard normal noise: the given one, or `torch.randn` of the seed.
-fn initial_latents(
-    config: &PipelineConfig,
-    inputs: &Inputs<'_>,
-    noise: &mut TorchGenerator,
-) -> Result<Array4<f32>, PipelineError> {
+/// All pictures of the request before the first step.
+fn canvases(config: &PipelineConfig, inputs: &Inputs<'_>) -> Result<Vec<Canvas>, PipelineError> {
     let request = inputs.request;
     let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
-    let shape = [1, config.latent_channels, latent(request.height), latent(request.width)];
-    match &inputs.latents {
-        Some(given) if given.shape() == shape => Ok(given.clone()),
-        Some(given) => {
-            Err(PipelineError::LatentsShape { met: given.shape().to_vec(), wanted: shape.to_vec() })
-        }
-        None => {
-            let values = noise.randn(shape.iter().product());
-            Ok(Array4::from_shape_vec(shape, values).expect("randn gives as many as asked"))
+    let shape = [config.latent_channels, latent(request.height), latent(request.width)];
+    if let Some(given) = &inputs.latents {
+        let wanted = [&[request.candidates], &shape[..]].concat();
+        if given.shape() != wanted {
+            return Err(PipelineError::LatentsShape { met: given.shape().to_vec(), wanted });
         }
     }
-}
-
-fn flat(array: &mut Array4<f32>) -> &mut [f32] {
-    array.as_slice_mut().expect("arrays made here are contiguous")
+    (0u32..)
+        .take(request.candidates)
+        .map(|index| {
+            let given = inputs.latents.as_ref().map(|all| all.index_axis(Axis(0), index as usize));
+            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given)?)
+        })
+        .collect()
 }

@@ -40,13 +40,15 @@ pub struct PackDefaults {
     pub smallest: usize,
     /// The pack's own scheduler; requests are checked against it when it is known.
     pub scheduler: Option<SchedulerConfig>,
+    /// Whether the pack can say how well a picture fits a text.
+    pub scores: bool,
 }
 
 impl PackDefaults {
     /// A pack with this preset alone, which makes every size.
     pub fn new(default: Preset, size_multiple: usize) -> Self {
         let presets = BTreeMap::from([(DEFAULT_PRESET.to_owned(), default)]);
-        Self { presets, size_multiple: size_multiple.max(1), smallest: 0, scheduler: None }
+        Self { presets, size_multiple: size_multiple.max(1), smallest: 0, scheduler: None, scores: false }
     }
 
     /// The same with pictures below `smallest` pixels averaged down from larger ones.
@@ -60,6 +62,13 @@ impl PackDefaults {
     #[must_use]
     pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
         self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// The same for a pack with an image tower.
+    #[must_use]
+    pub fn with_scores(mut self, scores: bool) -> Self {
+        self.scores = scores;
         self
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tract_core::prelude::multithread::Executor;
 
-use super::components::{TractTextEncoder, TractUnet, TractVaeDecoder};
+use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder};
 use super::network::Network;
 use super::{EngineOptions, Residency};
-use crate::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
 
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,12 +19,14 @@ pub struct LoadTime {
     pub unet: Duration,
     /// Latents to pixels.
     pub vae_decoder: Duration,
+    /// CLIP's image tower.
+    pub image_encoder: Duration,
 }
 
 impl LoadTime {
-    /// All three.
+    /// All of them.
     pub fn total(&self) -> Duration {
-        self.text_encoder + self.unet + self.vae_decoder
+        self.text_encoder + self.unet + self.vae_decoder + self.image_encoder
     }
 }
 
@@ -34,6 +36,7 @@ pub struct PackModels {
     residency: Residency,
     executor: Executor,
     text_encoder: Option<TractTextEncoder>,
+    image_encoder: Option<TractImageEncoder>,
     /// With its component: a preset may name a distilled one.
     unet: Option<(String, TractUnet)>,
     vae_decoder: Option<TractVaeDecoder>,
@@ -54,6 +57,7 @@ impl PackModels {
             residency: options.residency,
             executor,
             text_encoder: None,
+            image_encoder: None,
             unet: None,
             vae_decoder: None,
             load_time: LoadTime::default(),
@@ -70,6 +74,7 @@ impl PackModels {
     pub fn release(&mut self) {
         self.collect_load_time();
         self.text_encoder = None;
+        self.image_encoder = None;
         self.unet = None;
         self.vae_decoder = None;
     }
@@ -77,6 +82,8 @@ impl PackModels {
     fn collect_load_time(&mut self) {
         let taken = |network: &mut Network| network.take_load_time();
         self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.image_encoder +=
+            self.image_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
@@ -98,6 +105,13 @@ impl Models for PackModels {
             self.text_encoder = Some(TractTextEncoder(self.open("text_encoder")?));
         }
         Ok(self.text_encoder.as_mut().expect("just loaded"))
+    }
+
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        if self.image_encoder.is_none() {
+            self.image_encoder = Some(TractImageEncoder(self.open("image_encoder")?));
+        }
+        Ok(self.image_encoder.as_mut().expect("just loaded"))
     }
 
     fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError> {

@@ -13,6 +13,9 @@ use tract_core::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
+/// What every text encoder has first, whatever its exporter called it.
+const FIRST_OUTPUT: &str = "last_hidden_state";
+
 /// A value for one graph input; integers and floats are cast to the type the graph declares.
 pub(super) enum Input<'a> {
     /// Text tokens.
@@ -59,8 +62,7 @@ impl Network {
         std::mem::take(&mut self.load_time)
     }
 
-    /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called
-    /// `output`, or the first one when the graph names its outputs otherwise.
+    /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
         let component = self.component.clone();
@@ -77,7 +79,7 @@ impl Network {
                 input.to_tensor(*datum_type, shape).map(IntoTValue::into_tvalue)
             })
             .collect::<TractResult<TVec<TValue>>>()?;
-        let index = planned.output_index(output);
+        let index = planned.output_index(output)?;
         let outputs = multithread_tract_scope(self.executor.clone(), || planned.runnable.run(values))
             .with_context(|| format!("{component} failed in {}", self.path.display()))?;
         let result = outputs[index].cast_to::<f32>()?.into_owned();
@@ -116,12 +118,17 @@ impl Network {
 }
 
 impl Planned {
-    fn output_index(&self, name: &str) -> usize {
+    /// The output called `name`. The only output of a graph may be called what it likes.
+    fn output_index(&self, name: &str) -> anyhow::Result<usize> {
         let model = self.runnable.model();
         let labelled = |outlet: &OutletId| {
             model.outlet_label(*outlet) == Some(name) || model.node(outlet.node).name == name
         };
-        model.outputs.iter().position(labelled).unwrap_or(0)
+        match model.outputs.iter().position(labelled) {
+            Some(index) => Ok(index),
+            None if model.outputs.len() == 1 || name == FIRST_OUTPUT => Ok(0),
+            None => bail!("the graph has no output '{name}'"),
+        }
     }
 }
 

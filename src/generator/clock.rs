@@ -16,8 +16,10 @@ pub struct StageSeconds {
     pub text_encoder: f64,
     /// All steps.
     pub unet: f64,
-    /// Latents to pixels.
+    /// Latents to pixels, for all pictures.
     pub vae_decoder: f64,
+    /// Comparing pictures with the prompt, where that was asked for.
+    pub image_encoder: f64,
     /// From request to PNG.
     pub total: f64,
 }
@@ -27,7 +29,7 @@ pub(super) struct StageClock {
     started: Instant,
     entered: Instant,
     stage: Option<Stage>,
-    spent: [Duration; 3],
+    spent: [Duration; 4],
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -35,12 +37,13 @@ enum Stage {
     TextEncoder,
     Unet,
     VaeDecoder,
+    ImageEncoder,
 }
 
 impl StageClock {
     pub(super) fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 3] }
+        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 4] }
     }
 
     pub(super) fn enter(&mut self, progress: Progress) {
@@ -48,6 +51,7 @@ impl StageClock {
             Progress::TextEncoder => Stage::TextEncoder,
             Progress::Step { .. } => Stage::Unet,
             Progress::VaeDecoder => Stage::VaeDecoder,
+            Progress::ImageEncoder => Stage::ImageEncoder,
         };
         if self.stage != Some(stage) {
             self.leave();
@@ -72,6 +76,7 @@ impl StageClock {
             text_encoder: net(Stage::TextEncoder, load.text_encoder),
             unet: net(Stage::Unet, load.unet),
             vae_decoder: net(Stage::VaeDecoder, load.vae_decoder),
+            image_encoder: net(Stage::ImageEncoder, load.image_encoder),
             total: self.started.elapsed().as_secs_f64(),
         }
     }

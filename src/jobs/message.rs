@@ -8,34 +8,32 @@ use super::{JobId, nearest::nearest};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 12] = [
+pub const FIELDS: [&str; 20] = [
     "id",
     "prompt",
     "negative_prompt",
     "preset",
     "seed",
+    "variation_seed",
+    "variation_strength",
     "steps",
     "guidance_scale",
+    "guidance_rescale",
+    "guidance_start",
+    "guidance_stop",
     "scheduler",
     "scheduler_options",
     "width",
     "height",
+    "num_images",
+    "candidates",
+    "min_similarity",
     "model",
 ];
 
 /// Fields of the contract that later versions will understand: refused by name, never silently dropped.
-pub const LATER_FIELDS: [&str; 10] = [
-    "init_image",
-    "mask",
-    "strength",
-    "num_images",
-    "candidates",
-    "renditions",
-    "priority",
-    "deadline_s",
-    "adaptive",
-    "preview",
-];
+pub const LATER_FIELDS: [&str; 8] =
+    ["init_image", "mask", "strength", "renditions", "priority", "deadline_s", "adaptive", "preview"];
 
 /// The one later field that says where to answer: without it the answer would go astray.
 const REPLY: &str = "reply";
@@ -157,12 +155,20 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         negative_prompt: take_text(&mut fields, "negative_prompt")?,
         preset: take_text(&mut fields, "preset")?,
         seed: take_whole(&mut fields, "seed")?,
+        variation_seed: take_whole(&mut fields, "variation_seed")?,
+        variation_strength: take_number(&mut fields, "variation_strength")?,
         steps: take_whole(&mut fields, "steps")?,
         guidance_scale: take_number(&mut fields, "guidance_scale")?,
+        guidance_rescale: take_number(&mut fields, "guidance_rescale")?,
+        guidance_start: take_number(&mut fields, "guidance_start")?,
+        guidance_stop: take_number(&mut fields, "guidance_stop")?,
         scheduler: take_text(&mut fields, "scheduler")?,
         scheduler_options: take_object(&mut fields, "scheduler_options")?,
         width: take_whole(&mut fields, "width")?,
         height: take_whole(&mut fields, "height")?,
+        num_images: take_whole(&mut fields, "num_images")?,
+        candidates: take_whole(&mut fields, "candidates")?,
+        min_similarity: take_number(&mut fields, "min_similarity")?,
     };
     let model = take_text(&mut fields, "model")?;
     Ok(RequestBody { id, raw, model })

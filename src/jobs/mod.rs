@@ -6,12 +6,14 @@
 
 use std::ops::ControlFlow;
 
+use crate::diffusion::pipeline::Progress;
 use crate::diffusion::presets::PackDefaults;
 use crate::diffusion::request::GenerationRequest;
 
 pub mod id;
 pub mod message;
 pub mod nearest;
+pub mod prompt;
 pub mod queue;
 pub mod report;
 pub mod status;
@@ -19,24 +21,8 @@ pub mod worker;
 
 pub use id::{JobId, random_seed};
 
-/// How far one picture is. Told to the observer between pieces of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// A network is being read from disk.
-    Loading,
-    /// `step` of `steps` denoising steps are done; 0 before the first.
-    Step {
-        /// Steps done, 0 to `steps`.
-        step: usize,
-        /// Steps in all.
-        steps: usize,
-    },
-    /// Latents are becoming pixels.
-    Decoding,
-}
-
 /// A finished picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     /// The PNG file, its parameters in text chunks.
     pub png: Vec<u8>,
@@ -46,6 +32,8 @@ pub struct Picture {
     pub height: usize,
     /// The seed used.
     pub seed: u32,
+    /// How well it fits the prompt, -1 to 1, where that was asked for.
+    pub similarity: Option<f32>,
 }
 
 /// Why a picture did not come about.
@@ -64,11 +52,11 @@ pub enum GenerateError {
     },
 }
 
-/// Makes pictures. Called on the worker thread, one picture at a time.
+/// Makes pictures. Called on the worker thread, one request at a time.
 ///
 /// After an error, a cancellation or a panic the next call starts from nothing but the models on disk.
 pub trait GeneratePictures: Send {
-    /// Makes the picture of `request`, calling `observer` between pieces of work.
+    /// Makes the pictures of `request`, at least one, calling `observer` between pieces of work.
     ///
     /// # Errors
     /// [`GenerateError::Cancelled`] soon after `observer` answers [`ControlFlow::Break`], and
@@ -77,7 +65,7 @@ pub trait GeneratePictures: Send {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError>;
+    ) -> Result<Vec<Picture>, GenerateError>;
 }
 
 /// What the daemon knows of the pack it serves.

@@ -5,6 +5,7 @@
 
 mod components;
 mod find;
+mod image_processor;
 mod manifest;
 
 use std::fs;
@@ -16,9 +17,13 @@ pub use components::{UnetConfig, VaeConfig};
 pub use find::{PackNotFound, find};
 pub use manifest::{Manifest, Preset};
 
-use crate::diffusion::pipeline::PipelineConfig;
+use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
 use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, PackDefaults};
 use crate::diffusion::schedulers::SchedulerConfig;
+use crate::diffusion::similarity::ImageProcessor;
+
+/// CLIP's image tower; not every pack has one.
+const IMAGE_ENCODER: &str = "image_encoder/model.onnx";
 
 /// Something in a pack is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +101,22 @@ impl Pack {
         })
     }
 
+    /// How pictures are prepared for the pack's image tower.
+    ///
+    /// # Errors
+    /// The pack has no image tower, or its configuration is missing or wrong.
+    pub fn image_processor(&self) -> Result<ImageProcessor, PackError> {
+        if !self.has_image_encoder() {
+            let model = self.directory.join(IMAGE_ENCODER);
+            return Err(PackError::new(model, "is missing: this pack cannot compare pictures with texts"));
+        }
+        image_processor::read(&self.directory)
+    }
+
+    fn has_image_encoder(&self) -> bool {
+        self.directory.join(IMAGE_ENCODER).is_file()
+    }
+
     /// What the denoising loop depends on.
     pub fn pipeline_config(&self) -> PipelineConfig {
         PipelineConfig {
@@ -104,6 +125,7 @@ impl Pack {
             scaling_factor: self.vae.scaling_factor,
             shift_factor: self.vae.shift_factor.unwrap_or(0.0),
             scheduler: self.scheduler.clone(),
+            batch_pixels: BATCH_PIXELS,
         }
     }
 
@@ -115,7 +137,7 @@ impl Pack {
         let multiple = self.vae.scale_factor() * self.unet.downsampling();
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
-        let defaults = defaults.with_scheduler(self.scheduler.clone());
+        let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
     }
 
