@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
@@ -36,6 +36,9 @@ impl Models for Watched<PackModels> {
     }
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
         Ok(self)
+    }
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        self.inner.vae_encoder()
     }
 }
 
@@ -98,8 +101,13 @@ fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, s
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
     let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
-    let inputs =
-        Inputs { request: &request, prompt: &prompt, negative_prompt: &negative_prompt, latents: None };
+    let inputs = Inputs {
+        request: &request,
+        prompt: &prompt,
+        negative_prompt: &negative_prompt,
+        begin: None,
+        latents: None,
+    };
     let mut progress = Vec::new();
     let result = pipeline::generate(&mut models, cache, &config, &inputs, &mut |event| {
         if progress.len() == stop_at {

@@ -12,6 +12,7 @@ use super::deliver::{Delivery, PicturesDelivery};
 use crate::device::notify::Notifier;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
+use crate::display;
 use crate::jobs::message::{RequestBody, parse_body};
 use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
@@ -149,10 +150,11 @@ impl Service {
 
     fn check(&self, body: RequestBody) -> Result<GenerationRequest, FieldError> {
         let pack = &self.setup.pack;
-        if let Some(model) = body.model.filter(|model| *model != pack.name) {
+        if let Some(model) = body.model.as_ref().filter(|model| **model != pack.name) {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
+        let body = body.probed(display::probe)?;
         prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
@@ -227,7 +229,7 @@ impl Service {
         };
         let now = Instant::now();
         running.heard = now;
-        running.loading = progress == Progress::TextEncoder;
+        running.loading = matches!(progress, Progress::VaeEncoder | Progress::TextEncoder);
         if let Progress::Step { step, steps } = progress {
             running.stepping_since.get_or_insert(now);
             (running.step, running.steps) = (step, steps);

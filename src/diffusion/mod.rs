@@ -8,6 +8,7 @@ pub mod conditioning;
 mod denoise;
 pub mod guidance;
 pub mod latents;
+mod origin;
 pub mod pipeline;
 pub mod ports;
 pub mod postprocess;

@@ -8,8 +8,11 @@ use super::canvas::Canvas;
 pub use super::canvas::Seeds;
 use super::conditioning::{EmbeddingCache, PromptTokens};
 use super::denoise::Conditions;
+pub use super::origin::Begin;
+use super::origin::Origin;
 use super::ports::{ModelError, Models};
 use super::postprocess::{self, RgbImage};
+use super::presets::Masking;
 use super::request::GenerationRequest;
 use super::schedulers::{SchedulerConfig, SchedulerError};
 
@@ -24,6 +27,8 @@ pub struct PipelineConfig {
     pub scaling_factor: f64,
     /// Added to the latents after the division.
     pub shift_factor: f64,
+    /// How the UNet keeps a mask.
+    pub masking: Masking,
     /// The pack's own scheduler.
     pub scheduler: SchedulerConfig,
     /// Most pixels of all pictures together in one UNet call; both halves of guidance count. At least one picture is
@@ -51,6 +56,8 @@ pub struct Inputs<'a> {
     pub prompt: &'a PromptTokens,
     /// What it should not show; as many windows as the prompt.
     pub negative_prompt: &'a PromptTokens,
+    /// The picture that the request begins from, decoded.
+    pub begin: Option<Begin>,
     /// Standard normal noise `[candidates, C, h, w]` to start from instead of the seeds' own.
     pub latents: Option<Array4<f32>>,
 }
@@ -58,6 +65,8 @@ pub struct Inputs<'a> {
 /// Where the pipeline is; reported before the work named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
+    /// The VAE encoder is about to run.
+    VaeEncoder,
     /// The text encoder is about to run.
     TextEncoder,
     /// `step` of `steps` are done.
@@ -130,7 +139,14 @@ pub fn generate(
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(PipelineError::Cancelled),
     };
-    let mut canvases = canvases(config, inputs)?;
+    let origin = match &inputs.begin {
+        None => None,
+        Some(begin) => {
+            report(Progress::VaeEncoder)?;
+            Some(Origin::new(models, config, begin)?)
+        }
+    };
+    let mut canvases = canvases(config, inputs, origin.as_ref())?;
 
     report(Progress::TextEncoder)?;
     let prompt = cache.embed(models, inputs.prompt)?;
@@ -167,7 +183,11 @@ pub fn generate(
 }
 
 /// All pictures of the request before the first step.
-fn canvases(config: &PipelineConfig, inputs: &Inputs<'_>) -> Result<Vec<Canvas>, PipelineError> {
+fn canvases(
+    config: &PipelineConfig,
+    inputs: &Inputs<'_>,
+    origin: Option<&Origin>,
+) -> Result<Vec<Canvas>, PipelineError> {
     let request = inputs.request;
     let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
     let shape = [config.latent_channels, latent(request.height), latent(request.width)];
@@ -181,7 +201,7 @@ fn canvases(config: &PipelineConfig, inputs: &Inputs<'_>) -> Result<Vec<Canvas>,
         .take(request.candidates)
         .map(|index| {
             let given = inputs.latents.as_ref().map(|all| all.index_axis(Axis(0), index as usize));
-            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given)?)
+            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given, origin)?)
         })
         .collect()
 }

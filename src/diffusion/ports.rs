@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 #[derive(Debug, thiserror::Error)]
 #[error("{component}: {message}")]
 pub struct ModelError {
-    /// `text_encoder`, `unet`, `vae_decoder`.
+    /// `text_encoder`, `unet`, `vae_decoder`, ...
     pub component: String,
     /// What went wrong, naming the file or tensor and the shapes met and wanted.
     pub message: String,
@@ -56,6 +56,13 @@ pub trait VaeDecoder {
     fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
 }
 
+/// The half of the autoencoder that reads pixels; a pack may lack it.
+pub trait VaeEncoder {
+    /// A picture `[1, 3, H, W]` with values in [-1, 1] to `latent_parameters` `[1, 2 C, h, w]`: the mean of its latents, then
+    /// the logarithm of their variance, not yet multiplied by the scaling factor.
+    fn encode(&mut self, sample: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
+}
+
 /// Where the networks come from. Loading is lazy; what stays resident is the implementor's policy.
 pub trait Models {
     /// The text encoder, loaded if it was not.
@@ -66,4 +73,6 @@ pub trait Models {
     fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError>;
     /// The VAE decoder, loaded if it was not.
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
+    /// The VAE encoder, loaded if it was not; not every pack has one.
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError>;
 }

@@ -78,12 +78,16 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
             );
         }
     }
-    if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
+    let channels = vae.latent_channels;
+    // Inpainting UNets take a mask and the latents of what stays beside the latents: 9 channels of 4.
+    let repaints = 2 * channels + 1;
+    if ![channels, repaints].contains(&unet.in_channels) || unet.out_channels != channels {
         return refuse(
             &unet_path,
             format!(
-                "in_channels {} and out_channels {} should both be the VAE's latent_channels, {} (inpainting UNets are not supported yet)",
-                unet.in_channels, unet.out_channels, vae.latent_channels
+                "in_channels {} should be {channels}, the VAE's latent_channels, or {repaints} for inpainting, and \
+                 out_channels {} should be {channels}",
+                unet.in_channels, unet.out_channels
             ),
         );
     }

@@ -18,12 +18,15 @@ pub use find::{PackNotFound, find};
 pub use manifest::{Manifest, Preset};
 
 use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
-use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, PackDefaults};
+use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, PackDefaults};
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::similarity::ImageProcessor;
 
 /// CLIP's image tower; not every pack has one.
 const IMAGE_ENCODER: &str = "image_encoder/model.onnx";
+
+/// Pixels to latents; not every pack has it.
+const VAE_ENCODER: &str = "vae_encoder/model.onnx";
 
 /// Something in a pack is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,8 @@ impl Pack {
         }
         let scheduler_path = directory.join("scheduler/scheduler_config.json");
         let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
-            .map_err(|error| PackError::new(&scheduler_path, error))?;
+            .map_err(|error| PackError::new(&scheduler_path, error))?
+            .for_latents();
         let hash = manifest.pack_hash(directory)?;
         let name =
             directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -113,6 +117,11 @@ impl Pack {
         image_processor::read(&self.directory)
     }
 
+    /// How the UNet keeps a mask: one with channels for it beside the latents was trained to repaint.
+    fn masking(&self) -> Masking {
+        if self.unet.in_channels == self.vae.latent_channels { Masking::Blend } else { Masking::Channels }
+    }
+
     fn has_image_encoder(&self) -> bool {
         self.directory.join(IMAGE_ENCODER).is_file()
     }
@@ -125,6 +134,7 @@ impl Pack {
             scaling_factor: self.vae.scaling_factor,
             shift_factor: self.vae.shift_factor.unwrap_or(0.0),
             scheduler: self.scheduler.clone(),
+            masking: self.masking(),
             batch_pixels: BATCH_PIXELS,
         }
     }
@@ -138,6 +148,8 @@ impl Pack {
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
+        let encodes = self.directory.join(VAE_ENCODER).is_file();
+        let defaults = defaults.with_encoder(encodes, self.masking());
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
     }
 

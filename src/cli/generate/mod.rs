@@ -71,6 +71,7 @@ fn make(generator: &mut Generator, task: &Task, latents: Option<Array4<f32>>) ->
     let bar = progress::bar(task.request.num_inference_steps);
     let made = generator.generate(&task.request, latents, &mut |progress| {
         match progress {
+            Progress::VaeEncoder => bar.set_message("looking"),
             Progress::TextEncoder => bar.set_message("reading"),
             Progress::Step { step, steps } => {
                 bar.set_message("painting");
