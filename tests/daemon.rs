@@ -83,6 +83,7 @@ impl Running {
                     guidance_scale: 1.0,
                     scheduler: None,
                     unet: "unet".to_owned(),
+                    time_cond_proj_dim: None,
                 },
                 16,
             ),

@@ -11,7 +11,9 @@ use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
+use easeld::diffusion::ports::{
+    ImageEncoder, ModelError, Models, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
+};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
@@ -53,14 +55,9 @@ impl TextEncoder for Watched<PackModels> {
 }
 
 impl Unet for Watched<PackModels> {
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError> {
-        self.calls.borrow_mut().push(("unet", latents.dim().0));
-        self.inner.unet("unet")?.predict(latents, timestep, text_embeddings)
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError> {
+        self.calls.borrow_mut().push(("unet", input.sample.dim().0));
+        self.inner.unet("unet")?.predict(input)
     }
 }
 

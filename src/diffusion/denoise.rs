@@ -1,10 +1,10 @@
 //! One step of all pictures of a request: their inputs through the UNet, in batches as large as memory allows.
 
-use ndarray::{Array4, ArrayView3, Axis, concatenate, s, stack};
+use ndarray::{Array2, Array4, ArrayView3, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
 use super::guidance::Guidance;
-use super::ports::{ModelError, Unet};
+use super::ports::{ModelError, Unet, UnetInput};
 
 /// What of a request the UNet hears besides the latents.
 pub(super) struct Conditions<'a> {
@@ -13,6 +13,8 @@ pub(super) struct Conditions<'a> {
     /// `[1, 77 W, D]`; absent where no step is guided.
     pub(super) negative_prompt: Option<ArrayView3<'a, f32>>,
     pub(super) guidance: &'a Guidance,
+    /// The guidance scale as the UNet takes it, `time_cond_proj_dim` values, where it does; no step is guided then.
+    pub(super) timestep_cond: Option<Vec<f32>>,
     /// Rows of one UNet call at most.
     pub(super) batch: usize,
 }
@@ -60,12 +62,21 @@ impl Conditions<'_> {
         embeddings: &[ArrayView3<'_, f32>],
     ) -> Result<Vec<Array4<f32>>, ModelError> {
         let size = call_size(rows.dim().0, self.batch);
+        let timestep_cond = self
+            .timestep_cond
+            .as_ref()
+            .map(|row| Array2::from_shape_fn((size, row.len()), |(_, column)| row[column]));
         let starts = (0..rows.dim().0).step_by(size);
         starts
             .map(|start| {
                 let embeddings = concatenate(Axis(0), &embeddings[start..start + size])
                     .expect("both prompts were padded to one length");
-                unet.predict(rows.slice(s![start..start + size, .., .., ..]), timestep, embeddings.view())
+                unet.predict(&UnetInput {
+                    sample: rows.slice(s![start..start + size, .., .., ..]),
+                    timestep,
+                    encoder_hidden_states: embeddings.view(),
+                    timestep_cond: timestep_cond.as_ref().map(|rows| rows.view()),
+                })
             })
             .collect()
     }

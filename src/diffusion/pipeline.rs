@@ -150,7 +150,9 @@ pub fn generate(
 
     report(Progress::TextEncoder)?;
     let prompt = cache.embed(models, inputs.prompt)?;
-    let negative_prompt = match request.guidance.is_on(request.num_inference_steps) {
+    let timestep_cond = request.time_cond_proj_dim.map(|width| request.guidance.embedding(width));
+    let guided = timestep_cond.is_none() && request.guidance.is_on(request.num_inference_steps);
+    let negative_prompt = match guided {
         true => Some(cache.embed(models, inputs.negative_prompt)?),
         false => None,
     };
@@ -158,6 +160,7 @@ pub fn generate(
         prompt: prompt.view(),
         negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
         guidance: &request.guidance,
+        timestep_cond,
         batch: config.rows(request),
     };
     let steps = canvases[0].scheduler.timesteps().len();

@@ -37,16 +37,34 @@ pub trait ImageEncoder {
     fn encode(&mut self, pixel_values: ArrayView4<'_, f32>) -> Result<Array2<f32>, ModelError>;
 }
 
+/// One call of the denoising network; names are those of diffusers' `UNet2DConditionModel`.
+#[derive(Debug, Clone, Copy)]
+pub struct UnetInput<'a> {
+    /// Latents `[B, C, h, w]`; inpainting UNets take further channels.
+    pub sample: ArrayView4<'a, f32>,
+    /// Of all rows.
+    pub timestep: f64,
+    /// Text embeddings `[B, 77 W, D]`.
+    pub encoder_hidden_states: ArrayView3<'a, f32>,
+    /// `[B, time_cond_proj_dim]`: the guidance scale, for UNets that take it as an input.
+    pub timestep_cond: Option<ArrayView2<'a, f32>>,
+}
+
+impl<'a> UnetInput<'a> {
+    /// A call of a UNet that takes nothing else.
+    pub fn new(
+        sample: ArrayView4<'a, f32>,
+        timestep: f64,
+        encoder_hidden_states: ArrayView3<'a, f32>,
+    ) -> Self {
+        Self { sample, timestep, encoder_hidden_states, timestep_cond: None }
+    }
+}
+
 /// The denoising network.
 pub trait Unet {
-    /// `latents` `[B, C, h, w]` and `text_embeddings` `[B, 77, D]` to the model output `[B, C, h, w]`:
-    /// noise, v or sample, as the pack's scheduler says.
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError>;
+    /// To the model output `[B, C, h, w]`: noise, v or sample, as the pack's scheduler says.
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError>;
 }
 
 /// The half of the autoencoder that makes pixels.

@@ -26,6 +26,8 @@ pub struct Preset {
     pub scheduler: Option<SchedulerName>,
     /// The component of the pack that denoises: `unet`, or a distilled one beside it.
     pub unet: String,
+    /// The width of its guidance input, where it has one.
+    pub time_cond_proj_dim: Option<usize>,
 }
 
 /// Longest side over shortest that [`PackDefaults::size_like`] gives.

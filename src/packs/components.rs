@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::manifest::Preset;
 use super::{PackError, read_json};
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
@@ -91,21 +90,25 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
             ),
         );
     }
-    if unet.time_cond_proj_dim.is_some() {
-        return refuse(
-            &unet_path,
-            "time_cond_proj_dim: UNets with an embedded guidance scale are not supported yet".to_owned(),
-        );
-    }
+    check_guidance_input(&unet_path, unet)?;
     if !(vae.scaling_factor.is_finite() && vae.scaling_factor > 0.0) {
         return refuse(&vae_path, format!("scaling_factor {} is not a positive number", vae.scaling_factor));
     }
     Ok(())
 }
 
-/// Refuses a preset whose UNet is not there or does not fit where the pack's own would go.
-pub(super) fn check_preset(directory: &Path, preset: &Preset, unet: &UnetConfig) -> Result<(), PackError> {
-    let Some(name) = &preset.unet else { return Ok(()) };
+/// An embedding needs two frequencies at least, and has hundreds at most.
+fn check_guidance_input(path: &Path, unet: &UnetConfig) -> Result<(), PackError> {
+    match unet.time_cond_proj_dim {
+        Some(width) if !(4..=65_536).contains(&width) => {
+            Err(PackError::new(path, format!("time_cond_proj_dim {width}: 4 to 65536 are allowed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The configuration of the UNet `name` of a preset, which has to be there and to fit where the pack's own would go.
+pub(super) fn read_unet(directory: &Path, name: &str, unet: &UnetConfig) -> Result<UnetConfig, PackError> {
     let manifest = directory.join("easel.toml");
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         let message = format!("unet '{name}' of a preset is no directory name (letters, digits, _ and -)");
@@ -117,13 +120,11 @@ pub(super) fn check_preset(directory: &Path, preset: &Preset, unet: &UnetConfig)
     }
     let path = directory.join(name).join("config.json");
     let other: UnetConfig = read_json(&path)?;
-    let shape = |u: &UnetConfig| {
-        (u.in_channels, u.out_channels, u.cross_attention_dim, u.downsampling(), u.time_cond_proj_dim)
-    };
+    check_guidance_input(&path, &other)?;
+    let shape = |u: &UnetConfig| (u.in_channels, u.out_channels, u.cross_attention_dim, u.downsampling());
     if shape(&other) == shape(unet) {
-        return Ok(());
+        return Ok(other);
     }
-    let message =
-        "channels, cross_attention_dim, levels and time_cond_proj_dim should be those of unet/config.json";
+    let message = "channels, cross_attention_dim and levels should be those of unet/config.json";
     Err(PackError::new(path, message))
 }

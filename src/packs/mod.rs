@@ -8,6 +8,7 @@ mod find;
 mod image_processor;
 mod manifest;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,8 @@ pub struct Pack {
     pub manifest: Manifest,
     /// `unet/config.json`.
     pub unet: UnetConfig,
+    /// `config.json` of the UNets that presets name.
+    unets: BTreeMap<String, UnetConfig>,
     /// `vae_decoder/config.json`.
     pub vae: VaeConfig,
     /// `scheduler/scheduler_config.json`.
@@ -84,8 +87,9 @@ impl Pack {
         let unet: UnetConfig = read_json(&directory.join("unet/config.json"))?;
         let vae: VaeConfig = read_json(&directory.join("vae_decoder/config.json"))?;
         components::check(directory, &unet, &vae)?;
-        for preset in manifest.presets.values() {
-            components::check_preset(directory, preset, &unet)?;
+        let mut unets = BTreeMap::new();
+        for name in manifest.presets.values().filter_map(|preset| preset.unet.as_ref()) {
+            unets.insert(name.clone(), components::read_unet(directory, name, &unet)?);
         }
         let scheduler_path = directory.join("scheduler/scheduler_config.json");
         let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
@@ -99,6 +103,7 @@ impl Pack {
             name: name.unwrap_or_else(|| "pack".to_owned()),
             manifest,
             unet,
+            unets,
             vae,
             scheduler,
             hash,
@@ -161,6 +166,10 @@ impl Pack {
             steps: preset.steps.unwrap_or(20),
             guidance_scale: preset.guidance_scale.unwrap_or(7.5),
             scheduler: preset.scheduler.clone(),
+            time_cond_proj_dim: preset
+                .unet
+                .as_ref()
+                .map_or(self.unet.time_cond_proj_dim, |name| self.unets[name].time_cond_proj_dim),
             unet: preset.unet.clone().unwrap_or_else(|| DEFAULT_UNET.to_owned()),
         }
     }

@@ -110,6 +110,8 @@ pub struct GenerationRequest {
     pub magnification: usize,
     /// The component of the pack that denoises.
     pub unet: String,
+    /// The width of its guidance input, where it takes the scale as an input instead of running twice.
+    pub time_cond_proj_dim: Option<usize>,
     /// 1 to `max_images`.
     pub num_images: usize,
     /// `num_images` to `max_images`: so many are made, and the `num_images` that fit the prompt best are kept.
@@ -167,6 +169,7 @@ impl GenerationRequest {
             height,
             magnification,
             unet: preset.unet.clone(),
+            time_cond_proj_dim: preset.time_cond_proj_dim,
             num_images,
             candidates,
             min_similarity,
