@@ -18,7 +18,7 @@ use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4};
 
 /// Passes every call on and remembers its batch size.
 struct Watched<T> {
