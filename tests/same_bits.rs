@@ -140,10 +140,10 @@ const SCHEDULERS: &[(&str, &str)] = &[
     ("lms-beta", "e95ae3229aaad17a"),
     ("lcm", "12ee5960d8ee5d8e"),
     ("tcd", "182aa509d260a502"),
-    ("langevin", "b382b378dd572fcd"),
-    ("langevin-karras", "ba5ad0cd1666df6a"),
-    ("langevin-exponential", "c6b57808e0bed382"),
-    ("langevin-beta", "8eeff79fe1195333"),
+    ("langevin", "ac11ed6eaa75a935"),
+    ("langevin-karras", "5dfd0337b99e43a8"),
+    ("langevin-exponential", "f87aff6f89d5a4e0"),
+    ("langevin-beta", "0cbc7c8f2d850aa2"),
 ];
 
 #[test]

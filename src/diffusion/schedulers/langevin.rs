@@ -3,13 +3,11 @@
 //! Langevin dynamics for corrector (algorithm 4; Song and Ermon 2019, <https://arxiv.org/abs/1907.05600>).
 //!
 //! At each noise level `correct_steps` Langevin steps equilibrate the sample, then the predictor goes down one. The
-//! paper's Langevin step is `x + e score + sqrt(2 e) z` with `e = 2 (snr |z| / |score|)^2`. The score is
-//! `-noise / sigma`, its estimate `|z|` long for a trained model: e is `2 snr^2 sigma^2`. Here the noise shrinks by
-//! `c = 1 - 2 snr^2`, as there, and is filled up with `sqrt(1 - c^2)`, which keeps its deviation at sigma for steps of
-//! any length.
+//! Langevin step is `x + e score + sqrt(2 e) z` with `e = 2 (snr |z| / |score|)^2`. The score is `-noise / sigma`, and
+//! the noise of a trained model as long as z: e is `2 snr^2 sigma^2` here, the same for all pictures.
 //!
 //! diffusers has `ScoreSdeVeScheduler` for pixel models with tables of their own; this one takes noise levels as
-//! Euler's method does, and `snr` and `correct_steps`.
+//! Euler's method does, and diffusers' `snr` and `correct_steps`.
 
 use super::betas::BetaDefaults;
 use super::error::SchedulerError;
@@ -25,7 +23,6 @@ pub(super) fn plan(options: &Options, run: Run) -> Result<Plan, SchedulerError> 
     let correct_steps = options.count("correct_steps", 1, 0..=100)?;
     let snr = options.number("snr", 0.15, 0.0..=0.7)?;
     let schedule = KSchedule::read(options, run.steps, BetaDefaults::DDPM)?;
-    let keeps = 1.0 - 2.0 * snr * snr;
     let mut stages = Vec::with_capacity((correct_steps + 1) * run.len());
     for (pair, &timestep) in schedule.sigmas.windows(2).zip(&schedule.timesteps).skip(run.begin) {
         let stage = |of_noise: f64, fresh: f64| {
@@ -33,7 +30,7 @@ pub(super) fn plan(options: &Options, run: Run) -> Result<Plan, SchedulerError> 
             Stage::new(timestep, Level::exploding(pair[0]), Kept::Noise, next).with_noise(fresh)
         };
         for _ in 0..correct_steps {
-            stages.push(stage((keeps - 1.0) * pair[0], (1.0 - keeps * keeps).sqrt() * pair[0]));
+            stages.push(stage(-2.0 * snr * snr * pair[0], 2.0 * snr * pair[0]));
         }
         let (down, up) = ancestral(pair[0], pair[1]);
         stages.push(stage(down - pair[0], up));

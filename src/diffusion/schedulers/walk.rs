@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::NoiseSource;
 use super::float::Float;
 use super::plan::{Combination, Kept, Plan, Stage};
-use super::prediction::SampleLimit;
+use super::prediction::{Level, SampleLimit};
 
 /// A solver with its timesteps set for one picture.
 #[derive(Debug)]
@@ -50,6 +50,28 @@ impl<F: Float> Scheduler<F> {
     pub fn signal_and_noise(&self, step_index: usize) -> (f64, f64) {
         let level = self.plan.stages[step_index].level;
         (level.signal, level.noise)
+    }
+
+    /// The sample before the call at `step_index` as it would be on the way to the picture `original`: diffusers'
+    /// `add_noise` at that timestep. Image-to-image begins with it at 0; inpainting puts it outside the mask at
+    /// `step_index + 1` after each step. After the last step it is the picture itself.
+    pub fn add_noise(&self, original: &[F], noise: &[F], step_index: usize) -> Vec<F> {
+        assert_eq!(original.len(), noise.len(), "picture and noise have one shape");
+        let Some(stage) = self.plan.stages.get(step_index) else {
+            return original.to_vec();
+        };
+        let Level { signal, noise: of_noise, .. } = stage.level;
+        let pairs = original.iter().zip(noise);
+        pairs.map(|(x, z)| F::from_f64(signal * x.to_f64() + of_noise * z.to_f64())).collect()
+    }
+
+    /// What the UNet's `model_output` at `step_index` says the picture will be, given the `sample` it was called
+    /// with (not scaled): diffusers' `pred_original_sample`, within the scheduler's limit. For previews.
+    pub fn pred_original_sample(&self, model_output: &[F], step_index: usize, sample: &[F]) -> Vec<F> {
+        let mut original = Vec::with_capacity(sample.len());
+        let level = self.plan.stages[step_index].level;
+        self.estimate(model_output, level, sample, &mut original);
+        original.into_iter().map(F::from_f64).collect()
     }
 
     /// Scales `sample` in place to what the UNet expects before the call at `step_index`.
@@ -123,11 +145,7 @@ impl<F: Float> Scheduler<F> {
                 let blend = prediction.noise(level);
                 newest.extend(pairs.map(|(x, m)| blend.at(x, m)));
             }
-            Kept::OriginalSample | Kept::Noise => {
-                let blend = prediction.original_sample(level);
-                newest.extend(pairs.map(|(x, m)| blend.at(x, m)));
-                limit.apply(&mut newest);
-            }
+            Kept::OriginalSample | Kept::Noise => self.estimate(model_output, level, sample, &mut newest),
         }
         if keeps == Kept::Noise && limit != SampleLimit::None {
             for (x0, x) in newest.iter_mut().zip(sample) {
@@ -135,5 +153,13 @@ impl<F: Float> Scheduler<F> {
             }
         }
         self.kept.push_front(newest);
+    }
+
+    /// The denoised estimate within its limit, written to the end of `original`.
+    fn estimate(&self, model_output: &[F], level: Level, sample: &[F], original: &mut Vec<f64>) {
+        let blend = self.plan.prediction.original_sample(level);
+        let pairs = sample.iter().zip(model_output);
+        original.extend(pairs.map(|(x, m)| blend.at(x.to_f64(), m.to_f64())));
+        self.plan.limit.apply(original);
     }
 }
