@@ -10,10 +10,12 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
-use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
+use easeld::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
 use easeld::diffusion::ports::{
     ImageEncoder, ModelError, Models, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
 };
+use easeld::diffusion::postprocess::RgbImage;
+use easeld::diffusion::preview::LatentRgb;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
@@ -90,11 +92,16 @@ fn guided(guidance_scale: f64) -> RawRequest {
 
 fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, stop_at: usize) -> Run {
     let pack = Pack::open(&pack::bundled()).unwrap();
-    let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
+    let defaults = pack.defaults().with_previews(true);
+    let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
     let [prompt, negative_prompt] =
         ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
-    let config = pack.pipeline_config();
+    let latent_rgb = Some(LatentRgb {
+        latent_rgb_factors: vec![[0.2, 0.1, 0.0]; pack.vae.latent_channels],
+        latent_rgb_factors_bias: [0.0; 3],
+    });
+    let config = PipelineConfig { latent_rgb, ..pack.pipeline_config() };
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
     let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
@@ -134,6 +141,26 @@ fn steps_outside_the_guidance_interval_cost_half() {
     let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
     let rows: Vec<usize> = run.calls.iter().filter(|call| call.0 == "unet").map(|call| call.1).collect();
     assert_eq!(rows, [2, 2, 1, 1]);
+}
+
+#[test]
+fn a_preview_follows_each_step_of_a_request_that_asks_and_nears_the_picture() {
+    let raw = RawRequest { steps: Some(4), preview: Some(true), ..guided(3.0) };
+    let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
+    let previews: Vec<_> = run
+        .progress
+        .iter()
+        .filter_map(|progress| match progress {
+            Progress::Preview(picture) => Some(picture),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(previews.len(), 4);
+    let apart = |a: &RgbImage, b: &RgbImage| {
+        a.pixels.iter().zip(&b.pixels).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>()
+    };
+    let distances: Vec<u32> = previews.iter().map(|preview| apart(preview, previews[3])).collect();
+    assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
 }
 
 #[test]

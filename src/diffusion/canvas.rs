@@ -109,6 +109,13 @@ impl Canvas {
         }
     }
 
+    /// What the latents would be without noise, by the UNet's output at `step`; asked before [`Canvas::advance`].
+    pub(super) fn pred_original_sample(&self, model_output: &[f32], step: usize) -> Array3<f32> {
+        let latents = self.latents.as_slice().expect("made contiguous above");
+        let values = self.scheduler.pred_original_sample(model_output, step, latents);
+        Array3::from_shape_vec(self.latents.raw_dim(), values).expect("as many as there are latents")
+    }
+
     /// Moves the latents by the UNet's output, guidance applied.
     pub(super) fn advance(&mut self, model_output: &[f32], step: usize) {
         self.scheduler.step(model_output, step, flat(&mut self.latents), &mut self.noise);

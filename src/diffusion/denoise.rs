@@ -1,6 +1,6 @@
 //! One step of all pictures of a request: their inputs through the UNet, in batches as large as memory allows.
 
-use ndarray::{Array2, Array4, ArrayView3, Axis, concatenate, s, stack};
+use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
 use super::guidance::Guidance;
@@ -20,14 +20,16 @@ pub(super) struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    /// Moves all `canvases` by the step numbered `step` of `steps`.
+    /// Moves all `canvases` by the step numbered `step` of `steps`; returns what the first of them will be, `[C, h, w]`, if
+    /// somebody wants to see it.
     pub(super) fn step(
         &self,
         unet: &mut dyn Unet,
         canvases: &mut [Canvas],
         step: usize,
         steps: usize,
-    ) -> Result<(), ModelError> {
+        foreseen: bool,
+    ) -> Result<Option<Array3<f32>>, ModelError> {
         let timestep = canvases[0].scheduler.timesteps()[step];
         let inputs: Vec<_> = canvases.iter().map(|canvas| canvas.model_input(step)).collect();
         let views: Vec<_> = inputs.iter().map(|input| input.view()).collect();
@@ -41,16 +43,18 @@ impl Conditions<'_> {
         }
         let outputs = self.predict(unet, &rows, timestep, &embeddings)?;
         let outputs: Vec<&[f32]> = outputs.iter().flat_map(rows_of).collect();
+        let mut preview = None;
         for (index, canvas) in canvases.iter_mut().enumerate() {
-            let guided = negative_prompt.is_some();
-            if guided {
-                let text = outputs[inputs.len() + index];
-                canvas.advance(&self.guidance.combine(outputs[index], text), step);
-            } else {
-                canvas.advance(outputs[index], step);
+            let output = match negative_prompt {
+                Some(_) => &self.guidance.combine(outputs[index], outputs[inputs.len() + index])[..],
+                None => outputs[index],
+            };
+            if foreseen && index == 0 {
+                preview = Some(canvas.pred_original_sample(output, step));
             }
+            canvas.advance(output, step);
         }
-        Ok(())
+        Ok(preview)
     }
 
     /// The model outputs of all `rows`, in calls of one size each.

@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod ports;
 pub mod postprocess;
 pub mod presets;
+pub mod preview;
 pub mod request;
 pub mod schedulers;
 pub mod similarity;

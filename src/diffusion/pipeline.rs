@@ -1,6 +1,7 @@
 //! The denoising loop: token ids and noise in, pixels out; a step is `denoise`'s, a picture's state `canvas`'s. Called by `generator` on the worker's thread.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ndarray::{Array3, Array4, Axis};
 
@@ -13,6 +14,7 @@ use super::origin::Origin;
 use super::ports::{ModelError, Models};
 use super::postprocess::{self, RgbImage};
 use super::presets::Masking;
+use super::preview::LatentRgb;
 use super::request::GenerationRequest;
 use super::schedulers::{SchedulerConfig, SchedulerError};
 
@@ -29,6 +31,8 @@ pub struct PipelineConfig {
     pub shift_factor: f64,
     /// How the UNet keeps a mask.
     pub masking: Masking,
+    /// Makes previews of latents, where the pack knows how.
+    pub latent_rgb: Option<LatentRgb>,
     /// The pack's own scheduler.
     pub scheduler: SchedulerConfig,
     /// Most pixels of all pictures together in one UNet call; both halves of guidance count. At least one picture is
@@ -63,7 +67,7 @@ pub struct Inputs<'a> {
 }
 
 /// Where the pipeline is; reported before the work named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// The VAE encoder is about to run.
     VaeEncoder,
@@ -76,6 +80,8 @@ pub enum Progress {
         /// UNet calls in all.
         steps: usize,
     },
+    /// What the first picture will look like, a pixel a latent: after each step of a request that wants to see it.
+    Preview(Arc<RgbImage>),
     /// The VAE decoder is about to run, once a picture.
     VaeDecoder,
     /// Finished pictures are about to be compared with the prompt.
@@ -166,7 +172,12 @@ pub fn generate(
     let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {
         report(Progress::Step { step, steps })?;
-        conditions.step(models.unet(&request.unet)?, &mut canvases, step, steps)?;
+        let latent_rgb = config.latent_rgb.as_ref().filter(|_| request.preview);
+        let unet = models.unet(&request.unet)?;
+        let foreseen = conditions.step(unet, &mut canvases, step, steps, latent_rgb.is_some())?;
+        if let (Some(latents), Some(latent_rgb)) = (foreseen, latent_rgb) {
+            report(Progress::Preview(latent_rgb.project(latents.view()).into()))?;
+        }
         if !canvases.iter().all(Canvas::is_finite) {
             return Err(PipelineError::NotFinite { step: step + 1, steps });
         }

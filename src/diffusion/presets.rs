@@ -47,6 +47,8 @@ pub struct PackDefaults {
     pub scheduler: Option<SchedulerConfig>,
     /// Whether the pack can say how well a picture fits a text.
     pub scores: bool,
+    /// Whether pictures can be shown while they are made.
+    pub previews: bool,
     /// Whether pictures can begin from a picture.
     pub encodes: bool,
     /// How a mask is kept.
@@ -73,6 +75,7 @@ impl PackDefaults {
             smallest: 0,
             scheduler: None,
             scores: false,
+            previews: false,
             encodes: false,
             masking: Masking::Blend,
         }
@@ -96,6 +99,13 @@ impl PackDefaults {
     #[must_use]
     pub fn with_scores(mut self, scores: bool) -> Self {
         self.scores = scores;
+        self
+    }
+
+    /// The same for a pack that knows how latents look.
+    #[must_use]
+    pub fn with_previews(mut self, previews: bool) -> Self {
+        self.previews = previews;
         self
     }
 

@@ -49,8 +49,9 @@ impl StageClock {
         Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 5] }
     }
 
-    pub(super) fn enter(&mut self, progress: Progress) {
+    pub(super) fn enter(&mut self, progress: &Progress) {
         let stage = match progress {
+            Progress::Preview(_) => return,
             Progress::VaeEncoder => Stage::VaeEncoder,
             Progress::TextEncoder => Stage::TextEncoder,
             Progress::Step { .. } => Stage::Unet,

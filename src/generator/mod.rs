@@ -129,7 +129,7 @@ impl Generator {
         let begin = begin(request)?;
         let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, begin, latents };
         let mut report = |progress| {
-            clock.enter(progress);
+            clock.enter(&progress);
             observer(progress)
         };
         let Self { models, cache, config, .. } = self;

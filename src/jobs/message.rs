@@ -8,7 +8,7 @@ use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 23] = [
+pub const FIELDS: [&str; 24] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -31,11 +31,12 @@ pub const FIELDS: [&str; 23] = [
     "num_images",
     "candidates",
     "min_similarity",
+    "preview",
     "model",
 ];
 
 /// Fields of the contract that later versions will understand: refused by name, never silently dropped.
-pub const LATER_FIELDS: [&str; 5] = ["renditions", "priority", "deadline_s", "adaptive", "preview"];
+pub const LATER_FIELDS: [&str; 4] = ["renditions", "priority", "deadline_s", "adaptive"];
 
 /// The one later field that says where to answer: without it the answer would go astray.
 const REPLY: &str = "reply";
@@ -180,6 +181,7 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         num_images: take_whole(&mut fields, "num_images")?,
         candidates: take_whole(&mut fields, "candidates")?,
         min_similarity: take_number(&mut fields, "min_similarity")?,
+        preview: take_bool(&mut fields, "preview")?,
     };
     let init_image = take_picture(&mut fields, "init_image")?;
     let mask = take_picture(&mut fields, "mask")?;
@@ -229,6 +231,14 @@ fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(other) => Err(wrong_type(name, &other, "a string")),
+    }
+}
+
+fn take_bool(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, FieldError> {
+    match take(fields, name) {
+        None => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(value)),
+        Some(other) => Err(wrong_type(name, &other, "true or false")),
     }
 }
 

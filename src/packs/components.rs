@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{PackError, read_json};
+use crate::diffusion::preview::LatentRgb;
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -51,6 +52,24 @@ impl VaeConfig {
     pub fn scale_factor(&self) -> usize {
         halvings(&self.block_out_channels)
     }
+}
+
+/// How latents look: `preview.json`, or what is known of Stable Diffusion 1.x.
+pub(super) fn read_latent_rgb(directory: &Path, vae: &VaeConfig) -> Result<Option<LatentRgb>, PackError> {
+    let path = directory.join("preview.json");
+    if !path.is_file() {
+        let stable_diffusion =
+            vae.latent_channels == 4 && vae.scaling_factor == stable_diffusion_scaling_factor();
+        return Ok(stable_diffusion.then(LatentRgb::stable_diffusion));
+    }
+    let latent_rgb: LatentRgb = read_json(&path)?;
+    let rows = latent_rgb.latent_rgb_factors.len();
+    if rows == vae.latent_channels {
+        return Ok(Some(latent_rgb));
+    }
+    let message =
+        format!("latent_rgb_factors has {rows} rows, the VAE {} latent_channels", vae.latent_channels);
+    Err(PackError::new(path, message))
 }
 
 /// What diffusers' `AutoencoderKL` assumes when its configuration is silent.

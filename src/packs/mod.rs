@@ -20,6 +20,7 @@ pub use manifest::{Manifest, Preset};
 
 use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
 use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, PackDefaults};
+use crate::diffusion::preview::LatentRgb;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::similarity::ImageProcessor;
 
@@ -60,6 +61,8 @@ pub struct Pack {
     unets: BTreeMap<String, UnetConfig>,
     /// `vae_decoder/config.json`.
     pub vae: VaeConfig,
+    /// `preview.json`: how latents look; known of Stable Diffusion 1.x without it.
+    pub latent_rgb: Option<LatentRgb>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
     /// SHA-256 over the checksums of every file of the pack, in hex.
@@ -95,6 +98,7 @@ impl Pack {
         let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
             .map_err(|error| PackError::new(&scheduler_path, error))?
             .for_latents();
+        let latent_rgb = components::read_latent_rgb(directory, &vae)?;
         let hash = manifest.pack_hash(directory)?;
         let name =
             directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -105,6 +109,7 @@ impl Pack {
             unet,
             unets,
             vae,
+            latent_rgb,
             scheduler,
             hash,
         })
@@ -140,6 +145,7 @@ impl Pack {
             shift_factor: self.vae.shift_factor.unwrap_or(0.0),
             scheduler: self.scheduler.clone(),
             masking: self.masking(),
+            latent_rgb: self.latent_rgb.clone(),
             batch_pixels: BATCH_PIXELS,
         }
     }
@@ -153,6 +159,7 @@ impl Pack {
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
+        let defaults = defaults.with_previews(self.latent_rgb.is_some());
         let encodes = self.directory.join(VAE_ENCODER).is_file();
         let defaults = defaults.with_encoder(encodes, self.masking());
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))

@@ -72,6 +72,9 @@ pub(super) struct PictureArgs {
     /// Pixels [default: the pack's]
     #[arg(long, value_name = "H")]
     pub(super) height: Option<u64>,
+    /// Write a small JPEG of what the picture will be here after each step
+    #[arg(long, value_name = "FILE.jpg", conflicts_with = "batch_file")]
+    pub(super) preview: Option<PathBuf>,
     /// Start from this noise, [candidates,C,h,w] f32, instead of the seed's
     #[arg(long, value_name = "FILE.npy", conflicts_with = "batch_file")]
     pub(super) latents: Option<PathBuf>,

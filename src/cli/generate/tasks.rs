@@ -106,6 +106,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         num_images: several.num_images,
         candidates: several.candidates,
         min_similarity: several.min_similarity,
+        preview: picture.preview.is_some().then_some(true),
     })
 }
 

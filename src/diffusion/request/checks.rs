@@ -214,6 +214,15 @@ pub(super) fn min_similarity(least: Option<f64>, pack: &PackDefaults) -> Result<
     number("min_similarity", least, -1.0, 1.0).map(Some)
 }
 
+pub(super) fn preview(preview: Option<bool>, pack: &PackDefaults) -> Result<bool, FieldError> {
+    if preview == Some(true) && !pack.previews {
+        let message =
+            "this model cannot show what it makes: it has no preview.json (quantize/preview.py writes it)";
+        return Err(FieldError::new("unsupported", "preview", true, message));
+    }
+    Ok(preview.unwrap_or_default())
+}
+
 fn needs_scores(field: &str, value: impl ToString, pack: &PackDefaults) -> Result<(), FieldError> {
     if pack.scores {
         return Ok(());

@@ -78,6 +78,8 @@ pub struct RawRequest {
     pub candidates: Option<u64>,
     /// The least similarity of prompt and picture, -1 to 1.
     pub min_similarity: Option<f64>,
+    /// Whether to show the picture while it is made.
+    pub preview: Option<bool>,
 }
 
 /// A request that keeps all bounds.
@@ -118,6 +120,8 @@ pub struct GenerationRequest {
     pub candidates: usize,
     /// Pictures that fit the prompt less are not given out.
     pub min_similarity: Option<f64>,
+    /// Whether the first picture is shown after each step.
+    pub preview: bool,
 }
 
 impl GenerationRequest {
@@ -155,6 +159,7 @@ impl GenerationRequest {
             checks::size(raw.width, raw.height, init_image.as_ref(), limits, pack, preset)?;
         let (num_images, candidates) = checks::images(raw.num_images, raw.candidates, limits, pack)?;
         let min_similarity = checks::min_similarity(raw.min_similarity, pack)?;
+        let preview = checks::preview(raw.preview, pack)?;
         Ok(Self {
             prompt: raw.prompt,
             negative_prompt,
@@ -173,6 +178,7 @@ impl GenerationRequest {
             num_images,
             candidates,
             min_similarity,
+            preview,
         })
     }
 
