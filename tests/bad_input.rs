@@ -4,6 +4,8 @@
 
 #[path = "common/daemon.rs"]
 mod daemon;
+#[path = "common/pack.rs"]
+mod packs;
 
 use std::fs;
 use std::path::Path;
@@ -44,13 +46,15 @@ fn the_printed_defaults_are_a_valid_configuration() {
 fn a_bad_configuration_exits_78_and_names_file_key_value_and_remedy() {
     let dir = TempDir::new().unwrap();
     let absent = dir.path().join("absent.toml").display().to_string();
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("[mqtt]\nurl = \"http://x\"\n", &["mqtt.url", "http://x"]),
         ("[mqtt]\nurl = \"mqtt://me:secret@host\"\n", &["mqtt.url", "username"]),
         ("[mqtt]\npassword = \"secret\"\n", &["mqtt.password", "password_file"]),
         ("[mqtt]\nusername = \"me\"\npassword_file = \"/nonexistent\"\n", &["password_file", "/nonexistent"]),
         ("[node]\nname = \"a/b\"\n", &["node.name", "a/b", "A-Z a-z 0-9"]),
         ("[limits]\nmax_stpes = 4\n", &["max_stpes", "did you mean `max_steps`?"]),
+        ("[limits]\nblocked_words = 7\n", &["limits.blocked_words", "a list of words"]),
+        ("[limits]\nconcept_similarity = 1.5\n", &["concept_similarity", "= 1.5", "from -1 to 1"]),
         ("[limits]\nmax_steps = 0\n", &["limits.max_steps", "= 0", "from 1 to 1000"]),
         ("[inference]\nmemory = \"lots\"\n", &["inference.memory", "lots", "auto"]),
         ("this is not TOML", &["line 1"]),
@@ -71,6 +75,21 @@ fn a_bad_configuration_exits_78_and_names_file_key_value_and_remedy() {
     let output = serve(&["--config", &absent], &[]);
     assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains(&absent), "{}", stderr(&output));
+}
+
+#[test]
+fn concepts_that_the_model_cannot_see_keep_the_daemon_from_starting() {
+    let dir = TempDir::new().unwrap();
+    let directory = packs::damaged(|pack| {
+        let _ = fs::remove_dir_all(pack.join("image_encoder"));
+    });
+    let content = format!(
+        "[models]\ndefault = \"{}\"\n[limits]\nblocked_concepts = [\"a gun\"]\n",
+        directory.path().display()
+    );
+    let output = serve(&["--config", &config(&dir, &content), "--check-config"], &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("image_encoder/model.onnx"), "{}", stderr(&output));
 }
 
 #[test]

@@ -224,6 +224,22 @@ fn a_grid_shows_every_value_of_two_fields() {
 }
 
 #[test]
+fn blocked_words_are_refused_and_upscaling_makes_larger_files() {
+    let dir = TempDir::new().unwrap();
+    let [out, config] = ["a.png", "config.toml"].map(|name| path(&dir, name));
+    fs::write(&config, "[limits]\nblocked_words = [\"cat\"]\nmax_output_pixels = 20000\n").unwrap();
+    let with = ["-o", &out, "--config", &config, "--seed", "7", "--steps", "2"];
+    for prompt in ["a Cat on red", "a {dog|cat} on red"] {
+        let said = stderr(&generate(&[&[prompt][..], &with].concat()).code(1));
+        assert!(said.contains("prompt") && said.contains("'cat' is not painted here"), "{said}");
+    }
+    let said = stderr(&generate(&[&["a category", "--upscale", "3"][..], &with].concat()).code(1));
+    assert!(said.contains("upscale") && said.contains("20000"), "{said}");
+    generate(&[&["a category", "--upscale", "2"][..], &with].concat()).success();
+    assert_eq!(image::open(&out).unwrap().to_rgb8().dimensions(), (128, 128));
+}
+
+#[test]
 fn every_damaged_pack_is_refused_by_file_and_reason() {
     let truncate = |file: &'static str| {
         move |pack: &Path| {

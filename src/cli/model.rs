@@ -28,7 +28,12 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         residency: settings.models.residency,
         compute: overrides.compute,
     };
-    let (prompt_cache, batch_pixels) = (settings.inference.prompt_cache, settings.inference.batch_pixels);
-    let options = GeneratorOptions { engine, prompt_cache, batch_pixels };
+    let options = GeneratorOptions {
+        engine,
+        prompt_cache: settings.inference.prompt_cache,
+        batch_pixels: settings.inference.batch_pixels,
+        blocked_concepts: settings.limits.blocked_concepts.clone(),
+        concept_similarity: settings.limits.concept_similarity,
+    };
     Generator::new(pack, &options).context("cannot open the model pack")
 }

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 27] = [
+pub(super) const KEYS: [Key; 31] = [
     key(
         "mqtt",
         "url",
@@ -208,6 +208,34 @@ pub(super) const KEYS: [Key; 27] = [
         "a whole number from 1 to 1024",
         None,
         "Most pictures made for one request: num_images, or candidates.",
+    ),
+    key(
+        "limits",
+        "max_output_pixels",
+        "a whole number from 64 to 1073741824",
+        None,
+        "Largest width times height of a picture given out, upscale included.",
+    ),
+    key(
+        "limits",
+        "blocked_words",
+        "a list of words or phrases, such as [\"gun\", \"red wine\"]",
+        None,
+        "Prompts with one of these words are rejected, whatever their case.",
+    ),
+    key(
+        "limits",
+        "blocked_concepts",
+        "a list of texts, such as [\"a gun\"]",
+        None,
+        "Pictures that resemble one of these texts are not given out; needs a model with an image_encoder.",
+    ),
+    key(
+        "limits",
+        "concept_similarity",
+        "a number from -1 to 1",
+        None,
+        "How much a picture has to resemble a blocked concept, as `easeld score` measures it.",
     ),
 ];
 

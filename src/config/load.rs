@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 
-use super::reader::{Reader, text, whole, word, words};
+use super::reader::{Reader, number, text, whole, word, words};
 use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings};
 use crate::mqtt::topics::valid_node_name;
 
@@ -96,6 +96,11 @@ fn read(reader: &mut Reader) -> Settings {
     let pixels = &mut limits.max_pixels;
     reader.take("limits", "max_pixels", pixels, whole(64..=1 << 26));
     reader.take("limits", "max_images", &mut limits.max_images, whole(1..=1024));
+    let output_pixels = &mut limits.max_output_pixels;
+    reader.take("limits", "max_output_pixels", output_pixels, whole(64..=1 << 30));
+    reader.take("limits", "blocked_words", &mut limits.blocked_words, words);
+    reader.take("limits", "blocked_concepts", &mut limits.blocked_concepts, words);
+    reader.take("limits", "concept_similarity", &mut limits.concept_similarity, number(-1.0, 1.0));
     settings
 }
 

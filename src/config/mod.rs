@@ -97,7 +97,7 @@ pub struct Http {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LimitSettings {
     /// Longest prompt, in bytes of UTF-8.
     pub max_prompt_bytes: usize,
@@ -109,6 +109,14 @@ pub struct LimitSettings {
     pub max_pixels: usize,
     /// Most pictures of one request, candidates included.
     pub max_images: usize,
+    /// Largest `width * height` given out.
+    pub max_output_pixels: usize,
+    /// Words that no prompt may have.
+    pub blocked_words: Vec<String>,
+    /// Texts that no picture given out may resemble.
+    pub blocked_concepts: Vec<String>,
+    /// From which similarity on it does, -1 to 1.
+    pub concept_similarity: f64,
 }
 
 impl Models {
@@ -137,6 +145,8 @@ impl LimitSettings {
             max_steps: self.max_steps,
             max_pixels: self.max_pixels,
             max_images: self.max_images,
+            max_output_pixels: self.max_output_pixels,
+            blocked_words: self.blocked_words.clone(),
         }
     }
 }
@@ -164,6 +174,10 @@ impl Default for Settings {
                 queue_capacity: 64,
                 max_pixels: limits.max_pixels,
                 max_images: limits.max_images,
+                max_output_pixels: limits.max_output_pixels,
+                blocked_words: limits.blocked_words,
+                blocked_concepts: Vec::new(),
+                concept_similarity: 0.25,
             },
         }
     }

@@ -183,6 +183,19 @@ pub(super) fn word(value: &Value) -> Option<String> {
     text(value).filter(|text| !text.trim().is_empty())
 }
 
+/// A number between both bounds. The environment has strings only, so those count there.
+pub(super) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Option<f64> {
+    move |value| {
+        let number = match &value.kind {
+            ValueKind::Float(number) => *number,
+            ValueKind::I64(number) => *number as f64,
+            ValueKind::String(text) if value.origin() == Some(ENVIRONMENT) => text.trim().parse().ok()?,
+            _ => return None,
+        };
+        (least..=most).contains(&number).then_some(number)
+    }
+}
+
 /// A whole number within `bounds`. The environment has strings only, so those count there.
 pub(super) fn whole<T: TryFrom<i128> + PartialOrd>(
     bounds: std::ops::RangeInclusive<T>,

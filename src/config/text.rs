@@ -38,6 +38,10 @@ fn entry(key: &Key, settings: &Settings) -> String {
 /// The key's default as TOML; `None` where it depends on the machine or there is none.
 fn value(key: &Key, settings: &Settings) -> Option<String> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let list = |texts: &[String]| {
+        let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+        format!("[{}]", quoted.join(", "))
+    };
     let mqtt = &settings.mqtt;
     Some(match (key.section, key.name) {
         ("mqtt", "url") => quoted(&mqtt.url),
@@ -45,10 +49,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("mqtt", "keep_alive_s") => mqtt.keep_alive_s.to_string(),
         ("mqtt", "session_expiry_s") => mqtt.session_expiry_s.to_string(),
         ("mqtt", "max_incoming") => mqtt.max_incoming.to_string(),
-        ("mqtt", "reply_prefixes") => {
-            let quoted: Vec<_> = mqtt.reply_prefixes.iter().map(|p| quoted(p)).collect();
-            format!("[{}]", quoted.join(", "))
-        }
+        ("mqtt", "reply_prefixes") => list(&mqtt.reply_prefixes),
         ("models", "default") => quoted(&settings.models.default),
         ("models", "residency") => quoted(match settings.models.residency {
             Residency::Warm => "warm",
@@ -67,6 +68,10 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("limits", "queue_capacity") => settings.limits.queue_capacity.to_string(),
         ("limits", "max_pixels") => settings.limits.max_pixels.to_string(),
         ("limits", "max_images") => settings.limits.max_images.to_string(),
+        ("limits", "max_output_pixels") => settings.limits.max_output_pixels.to_string(),
+        ("limits", "blocked_words") => list(&settings.limits.blocked_words),
+        ("limits", "blocked_concepts") => list(&settings.limits.blocked_concepts),
+        ("limits", "concept_similarity") => settings.limits.concept_similarity.to_string(),
         _ => return None,
     })
 }

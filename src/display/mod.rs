@@ -7,6 +7,7 @@ mod png;
 mod read;
 mod resize;
 mod sheet;
+mod upscale;
 
 pub use begin::begin_from;
 pub use clip_image::clip_pixel_values;
@@ -14,3 +15,4 @@ pub use jpeg::encode_preview;
 pub use png::{PngError, encode_png, read_text};
 pub use read::{ReadError, probe, read_picture};
 pub use sheet::contact_sheet;
+pub use upscale::upscale;

@@ -54,6 +54,7 @@ impl From<GenerationError> for GenerateError {
             GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
             GenerationError::Pipeline(_) => "model",
             GenerationError::Score(_) => "model",
+            GenerationError::Blocked { .. } => "blocked",
             GenerationError::NoneFits { .. } => "below_min_similarity",
             GenerationError::Prompt(_) => "invalid_value",
             GenerationError::Png(_) => "internal",

@@ -4,6 +4,7 @@
 
 mod choose;
 mod clock;
+mod concepts;
 mod job;
 mod options;
 mod parameters;
@@ -17,6 +18,7 @@ use ndarray::{Array3, Array4};
 use self::choose::Chosen;
 use self::clock::StageClock;
 pub use self::clock::StageSeconds;
+use self::concepts::Concepts;
 pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
@@ -61,6 +63,12 @@ pub enum GenerationError {
         /// What was asked for.
         least: f64,
     },
+    /// Every picture resembles something that the device's owner blocked.
+    #[error("the picture resembles '{concept}', which is not painted here ([limits] blocked_concepts)")]
+    Blocked {
+        /// The text it resembles.
+        concept: String,
+    },
     /// While encoding.
     #[error(transparent)]
     Png(#[from] PngError),
@@ -99,6 +107,7 @@ pub struct Generator {
     models: PackModels,
     cache: EmbeddingCache,
     config: PipelineConfig,
+    concepts: Concepts,
 }
 
 impl Generator {
@@ -108,7 +117,8 @@ impl Generator {
         let models = PackModels::new(&pack.directory, options.engine);
         let config = PipelineConfig { batch_pixels: options.batch_pixels, ..pack.pipeline_config() };
         let cache = EmbeddingCache::new(options.prompt_cache);
-        Ok(Self { pack, tokenizer, models, cache, config })
+        let concepts = Concepts::new(options, &pack)?;
+        Ok(Self { pack, tokenizer, models, cache, config, concepts })
     }
 
     /// The pack it was made for.
@@ -135,10 +145,12 @@ impl Generator {
         let Self { models, cache, config, .. } = self;
         let outputs = pipeline::generate(models, cache, config, &inputs, &mut report);
         let chosen = outputs.map_err(GenerationError::from).and_then(|outputs| {
-            if request.is_judged() && report(Progress::ImageEncoder).is_break() {
+            if (request.is_judged() || !self.concepts.is_empty()) && report(Progress::ImageEncoder).is_break()
+            {
                 return Err(PipelineError::Cancelled.into());
             }
-            self.choose(request, &said, outputs)
+            let chosen = self.choose(request, &said, outputs)?;
+            self.refuse_concepts(chosen)
         });
         let load = self.models.take_load_time();
         let pictures = chosen?.into_iter().map(|chosen| self.finish(request, &said, chosen));
@@ -152,11 +164,12 @@ impl Generator {
         chosen: Chosen,
     ) -> Result<Picture, GenerationError> {
         let Chosen { output, similarity } = chosen;
+        let image = display::upscale(&output.image, request.upscale);
         let parameters = self.parameters(request, said, output.seeds);
         Ok(Picture {
-            png: display::encode_png(&output.image, &[("parameters", parameters)])?,
-            width: output.image.width,
-            height: output.image.height,
+            png: display::encode_png(&image, &[("parameters", parameters)])?,
+            width: image.width,
+            height: image.height,
             seeds: output.seeds,
             similarity,
             latents: output.latents,

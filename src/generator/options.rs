@@ -4,7 +4,7 @@ use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::engine::EngineOptions;
 
 /// See the fields; the defaults are those of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorOptions {
     /// How the networks run.
     pub engine: EngineOptions,
@@ -12,11 +12,21 @@ pub struct GeneratorOptions {
     pub prompt_cache: usize,
     /// Most pixels of all pictures together in one UNet call.
     pub batch_pixels: usize,
+    /// Pictures that resemble one of these texts are not given out.
+    pub blocked_concepts: Vec<String>,
+    /// From which similarity on they do, -1 to 1.
+    pub concept_similarity: f64,
 }
 
 impl Default for GeneratorOptions {
     fn default() -> Self {
-        Self { engine: EngineOptions::default(), prompt_cache: 16, batch_pixels: BATCH_PIXELS }
+        Self {
+            engine: EngineOptions::default(),
+            prompt_cache: 16,
+            batch_pixels: BATCH_PIXELS,
+            blocked_concepts: Vec::new(),
+            concept_similarity: 0.25,
+        }
     }
 }
 

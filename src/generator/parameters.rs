@@ -27,6 +27,9 @@ impl Generator {
                 variation.seed, variation.strength
             );
         }
+        if request.upscale > 1 {
+            text += &format!("Hires upscale: {}, ", request.upscale);
+        }
         if let Some(init_image) = &request.init_image {
             text += &format!("Denoising strength: {}, ", init_image.strength);
         }

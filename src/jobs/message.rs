@@ -8,7 +8,7 @@ use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 24] = [
+pub const FIELDS: [&str; 25] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -28,6 +28,7 @@ pub const FIELDS: [&str; 24] = [
     "scheduler_options",
     "width",
     "height",
+    "upscale",
     "num_images",
     "candidates",
     "min_similarity",
@@ -178,6 +179,7 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         scheduler_options: take_object(&mut fields, "scheduler_options")?,
         width: take_whole(&mut fields, "width")?,
         height: take_whole(&mut fields, "height")?,
+        upscale: take_whole(&mut fields, "upscale")?,
         num_images: take_whole(&mut fields, "num_images")?,
         candidates: take_whole(&mut fields, "candidates")?,
         min_similarity: take_number(&mut fields, "min_similarity")?,

@@ -7,7 +7,8 @@ use crate::text::{self, Piece, SyntaxError};
 /// Checks a request whole: its bounds, and that its prompts can be read.
 ///
 /// # Errors
-/// As [`GenerationRequest::new`]; `invalid_value` of `prompt` or `negative_prompt` for their syntax.
+/// As [`GenerationRequest::new`]; `invalid_value` of `prompt` or `negative_prompt` for their syntax; `blocked` of
+/// `prompt` for a word that the owner blocked.
 pub fn check(
     raw: RawRequest,
     limits: &Limits,
@@ -15,8 +16,14 @@ pub fn check(
     random_seed: impl FnMut() -> u32,
 ) -> Result<GenerationRequest, FieldError> {
     let request = GenerationRequest::new(raw, limits, pack, random_seed)?;
-    read("prompt", &request.prompt, request.seed)?;
+    let (prompt, _) = read("prompt", &request.prompt, request.seed)?;
     read("negative_prompt", &request.negative_prompt, request.seed)?;
+    // All alternatives count: a further picture of the request may choose another one.
+    let blocked = [&prompt, &request.prompt].into_iter();
+    if let Some(word) = blocked.filter_map(|text| text::blocked_word(text, &limits.blocked_words)).next() {
+        let message = format!("'{word}' is not painted here ([limits] blocked_words)");
+        return Err(FieldError::new("blocked", "prompt", &request.prompt, message));
+    }
     Ok(request)
 }
 

@@ -76,6 +76,9 @@ pub(super) struct PictureArgs {
     /// Pixels [default: the pack's]
     #[arg(long, value_name = "H")]
     pub(super) height: Option<u64>,
+    /// Give the finished picture out so many times larger along each side, 1 to 8
+    #[arg(long, value_name = "N")]
+    pub(super) upscale: Option<u64>,
     /// Write a small JPEG of what the picture will be here after each step
     #[arg(long, value_name = "FILE.jpg", conflicts_with = "batch_file")]
     pub(super) preview: Option<PathBuf>,

@@ -113,6 +113,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         scheduler_options,
         width: picture.width,
         height: picture.height,
+        upscale: picture.upscale,
         num_images: several.num_images,
         candidates: several.candidates,
         min_similarity: several.min_similarity,

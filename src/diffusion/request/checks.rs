@@ -8,6 +8,8 @@ use crate::diffusion::variation::Variation;
 
 /// Longest side that is considered at all, in pixels: keeps every later product inside 64 bits.
 const SIDE_MAX: u64 = 65_536;
+/// Largest `upscale`.
+const UPSCALE_MAX: usize = 8;
 /// Largest `guidance_scale`. Beyond some tens a picture is noise; the bound only keeps f32 finite.
 const GUIDANCE_MAX: f64 = 100.0;
 
@@ -182,6 +184,20 @@ pub(super) fn size(
         ));
     }
     Ok((width, height, magnification))
+}
+
+/// `pixels` are those of the picture before it is made larger.
+pub(super) fn upscale(upscale: Option<u64>, pixels: usize, limits: &Limits) -> Result<usize, FieldError> {
+    let Some(asked) = upscale else { return Ok(1) };
+    let factor = usize::try_from(asked).ok().filter(|factor| (1..=UPSCALE_MAX).contains(factor));
+    let Some(factor) = factor else {
+        return Err(invalid("upscale", asked, format!("a whole number from 1 to {UPSCALE_MAX}")));
+    };
+    if pixels.saturating_mul(factor * factor) > limits.max_output_pixels {
+        let message = format!("the finished picture may have at most {} pixels", limits.max_output_pixels);
+        return Err(FieldError::new("too_large", "upscale", factor, message));
+    }
+    Ok(factor)
 }
 
 /// (num_images, candidates): candidates are as many as pictures unless there are to be more of them.

@@ -25,11 +25,22 @@ pub struct Limits {
     pub max_pixels: usize,
     /// Largest `num_images` and `candidates`.
     pub max_images: usize,
+    /// Largest `width * height * upscale^2`.
+    pub max_output_pixels: usize,
+    /// Words that no prompt may have.
+    pub blocked_words: Vec<String>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_prompt_bytes: 4096, max_steps: 200, max_pixels: 1_048_576, max_images: 16 }
+        Self {
+            max_prompt_bytes: 4096,
+            max_steps: 200,
+            max_pixels: 1_048_576,
+            max_images: 16,
+            max_output_pixels: 16_777_216,
+            blocked_words: Vec::new(),
+        }
     }
 }
 
@@ -72,6 +83,8 @@ pub struct RawRequest {
     pub width: Option<u64>,
     /// Pixels.
     pub height: Option<u64>,
+    /// How many times larger along each side the finished picture is given out.
+    pub upscale: Option<u64>,
     /// How many pictures are wanted.
     pub num_images: Option<u64>,
     /// How many are made for those to be chosen from.
@@ -114,6 +127,8 @@ pub struct GenerationRequest {
     pub unet: String,
     /// The width of its guidance input, where it takes the scale as an input instead of running twice.
     pub time_cond_proj_dim: Option<usize>,
+    /// 1 to 8: so many times larger along each side the finished picture is given out.
+    pub upscale: usize,
     /// 1 to `max_images`.
     pub num_images: usize,
     /// `num_images` to `max_images`: so many are made, and the `num_images` that fit the prompt best are kept.
@@ -157,6 +172,7 @@ impl GenerationRequest {
         checks::schedule(scheduler.as_ref(), &raw.scheduler_options, run, pack)?;
         let (width, height, magnification) =
             checks::size(raw.width, raw.height, init_image.as_ref(), limits, pack, preset)?;
+        let upscale = checks::upscale(raw.upscale, width * height, limits)?;
         let (num_images, candidates) = checks::images(raw.num_images, raw.candidates, limits, pack)?;
         let min_similarity = checks::min_similarity(raw.min_similarity, pack)?;
         let preview = checks::preview(raw.preview, pack)?;
@@ -175,6 +191,7 @@ impl GenerationRequest {
             magnification,
             unet: preset.unet.clone(),
             time_cond_proj_dim: preset.time_cond_proj_dim,
+            upscale,
             num_images,
             candidates,
             min_similarity,

@@ -43,7 +43,7 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         check(request)
     };
     type Change = fn(&mut RawRequest);
-    let bad: [(&str, Change); 27] = [
+    let bad: [(&str, Change); 30] = [
         ("prompt", |r| r.prompt = String::new()),
         ("prompt", |r| r.prompt = " \n\t\u{3000}".to_owned()),
         ("prompt", |r| r.prompt = "x".repeat(4097)),
@@ -66,6 +66,9 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         ("variation_seed", |r| (r.variation_seed, r.variation_strength) = (Some(1 << 32), Some(0.1))),
         ("variation_seed", |r| r.variation_seed = Some(3)),
         ("variation_strength", |r| r.variation_strength = Some(1.01)),
+        ("upscale", |r| r.upscale = Some(0)),
+        ("upscale", |r| r.upscale = Some(9)),
+        ("upscale", |r| (r.width, r.height, r.upscale) = (Some(1024), Some(1024), Some(5))),
         ("num_images", |r| r.num_images = Some(0)),
         ("num_images", |r| r.num_images = Some(17)),
         ("candidates", |r| (r.num_images, r.candidates) = (Some(4), Some(3))),
@@ -81,7 +84,7 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         assert_eq!(error.field, field, "row {index}: {error}");
         assert!(error.value.chars().count() <= 80, "row {index}");
     }
-    let good: [fn(&mut RawRequest); 9] = [
+    let good: [fn(&mut RawRequest); 10] = [
         |r| r.prompt = "x".repeat(4096),
         |r| r.prompt = "two\n\tlines".to_owned(),
         |r| r.seed = Some(u64::from(u32::MAX)),
@@ -90,6 +93,7 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         |r| (r.guidance_rescale, r.guidance_start, r.guidance_stop) = (Some(1.0), Some(0.5), Some(0.5)),
         |r| (r.variation_seed, r.variation_strength) = (Some(0), Some(1.0)),
         |r| (r.num_images, r.candidates) = (Some(16), Some(16)),
+        |r| (r.width, r.height, r.upscale) = (Some(1024), Some(1024), Some(4)),
         |r| (r.width, r.height) = (Some(1024), Some(1024)),
     ];
     for (index, change) in good.into_iter().enumerate() {
