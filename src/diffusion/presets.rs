@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::request::FieldError;
-use super::schedulers::{SchedulerConfig, SchedulerName};
+use super::schedulers::{AutoTable, SchedulerConfig, SchedulerName};
 
 /// The preset of a request that names none.
 pub const DEFAULT_PRESET: &str = "default";
@@ -40,6 +40,8 @@ pub struct PackDefaults {
     pub smallest: usize,
     /// The pack's own scheduler; requests are checked against it when it is known.
     pub scheduler: Option<SchedulerConfig>,
+    /// What `scheduler: "auto"` means.
+    pub auto_schedulers: AutoTable,
     /// Whether the pack can say how well a picture fits a text.
     pub scores: bool,
 }
@@ -48,7 +50,14 @@ impl PackDefaults {
     /// A pack with this preset alone, which makes every size.
     pub fn new(default: Preset, size_multiple: usize) -> Self {
         let presets = BTreeMap::from([(DEFAULT_PRESET.to_owned(), default)]);
-        Self { presets, size_multiple: size_multiple.max(1), smallest: 0, scheduler: None, scores: false }
+        Self {
+            presets,
+            size_multiple: size_multiple.max(1),
+            smallest: 0,
+            scheduler: None,
+            auto_schedulers: AutoTable::default(),
+            scores: false,
+        }
     }
 
     /// The same with pictures below `smallest` pixels averaged down from larger ones.
@@ -62,6 +71,13 @@ impl PackDefaults {
     #[must_use]
     pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
         self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// The same for a pack that has measured which scheduler is best.
+    #[must_use]
+    pub fn with_auto_schedulers(mut self, table: AutoTable) -> Self {
+        self.auto_schedulers = table;
         self
     }
 

@@ -138,6 +138,8 @@ impl Pack {
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
+        let table = self.manifest.auto_schedulers.clone().unwrap_or_default();
+        let defaults = defaults.with_auto_schedulers(table);
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
     }
 
