@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use easeld::config::Settings;
 use easeld::daemon;
 use easeld::diffusion::pipeline::Progress;
+use easeld::diffusion::postprocess::RgbImage;
 use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
 use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
@@ -43,6 +44,10 @@ impl GeneratePictures for ByPrompt {
         }
         let steps = request.num_inference_steps;
         for step in 0..steps {
+            if request.preview {
+                let latents = RgbImage { width: 8, height: 8, pixels: vec![200; 192] };
+                let _ = observer(Progress::Preview(latents.into()));
+            }
             if observer(Progress::Step { step, steps }).is_break() {
                 return Err(GenerateError::Cancelled);
             }
@@ -83,9 +88,11 @@ impl Running {
                     guidance_scale: 1.0,
                     scheduler: None,
                     unet: "unet".to_owned(),
+                    time_cond_proj_dim: None,
                 },
                 16,
-            ),
+            )
+            .with_previews(true),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
@@ -144,6 +151,23 @@ fn several_pictures_come_in_order_and_end_in_one_status() {
     let seeds: Vec<_> = status["images"].as_array().unwrap().iter().map(|image| &image["seed"]).collect();
     assert_eq!(seeds, [7, 8, 9]);
     assert_eq!(status["image"], status["images"][0]);
+    daemon.stop();
+}
+
+#[test]
+fn whoever_asks_sees_the_picture_being_made() {
+    let broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Running::start(&broker);
+    listener.word("easel/desk/state", "idle");
+    let request = br#"{"id":"seen","prompt":"an owl","steps":2,"preview":true}"#;
+    publish(broker.port(), "easel/desk/generate", request, &[]);
+    for _ in 0..2 {
+        let jpeg = listener.on("easel/desk/job/seen/preview").payload;
+        let preview = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).unwrap();
+        assert_eq!((preview.width(), preview.height()), (32, 32));
+    }
+    listener.word("easel/desk/job/seen", "succeeded");
     daemon.stop();
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use easeld::diffusion::latents::TorchGenerator;
-use easeld::diffusion::ports::Models;
+use easeld::diffusion::ports::{Models, UnetInput};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{Compute, EngineOptions, PackModels};
 use easeld::generator::{Generator, GeneratorOptions};
@@ -111,7 +111,11 @@ fn one_unet_step_is_that_of_onnxruntime() {
     let both = concatenate(Axis(0), &[noise.view(), noise.view()]).unwrap();
     let text_embeddings: Array3<f32> = read("text_embeddings.npy");
     let timestep = parameters().timesteps[0];
-    let ours = models().unet("unet").unwrap().predict(both.view(), timestep, text_embeddings.view()).unwrap();
+    let ours = models()
+        .unet("unet")
+        .unwrap()
+        .predict(&UnetInput::new(both.view(), timestep, text_embeddings.view()))
+        .unwrap();
     let theirs: Array4<f32> = read("unet_output.npy");
     assert_close("noise_pred", ours.view(), theirs.view(), NETWORK_BOUND);
 }
@@ -181,10 +185,15 @@ fn a_batch_of_two_is_two_batches_of_one() {
     let both = concatenate(Axis(0), &[noise.view(), noise.view()]).unwrap();
     let text_embeddings: Array3<f32> = read("text_embeddings.npy");
     let mut models = models();
-    let pair = models.unet("unet").unwrap().predict(both.view(), 500.0, text_embeddings.view()).unwrap();
+    let pair = models
+        .unet("unet")
+        .unwrap()
+        .predict(&UnetInput::new(both.view(), 500.0, text_embeddings.view()))
+        .unwrap();
     for row in 0..2 {
         let text = text_embeddings.slice(s![row..=row, .., ..]);
-        let single = models.unet("unet").unwrap().predict(noise.view(), 500.0, text).unwrap();
+        let single =
+            models.unet("unet").unwrap().predict(&UnetInput::new(noise.view(), 500.0, text)).unwrap();
         assert_close("row", single.view(), pair.slice(s![row..=row, .., .., ..]), NETWORK_BOUND);
     }
 }

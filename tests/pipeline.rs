@@ -10,13 +10,17 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
-use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
+use easeld::diffusion::ports::{
+    ImageEncoder, ModelError, Models, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
+};
+use easeld::diffusion::postprocess::RgbImage;
+use easeld::diffusion::preview::LatentRgb;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4};
 
 /// Passes every call on and remembers its batch size.
 struct Watched<T> {
@@ -37,6 +41,9 @@ impl Models for Watched<PackModels> {
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
         Ok(self)
     }
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        self.inner.vae_encoder()
+    }
 }
 
 impl TextEncoder for Watched<PackModels> {
@@ -50,14 +57,9 @@ impl TextEncoder for Watched<PackModels> {
 }
 
 impl Unet for Watched<PackModels> {
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError> {
-        self.calls.borrow_mut().push(("unet", latents.dim().0));
-        self.inner.unet("unet")?.predict(latents, timestep, text_embeddings)
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError> {
+        self.calls.borrow_mut().push(("unet", input.sample.dim().0));
+        self.inner.unet("unet")?.predict(input)
     }
 }
 
@@ -90,16 +92,26 @@ fn guided(guidance_scale: f64) -> RawRequest {
 
 fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, stop_at: usize) -> Run {
     let pack = Pack::open(&pack::bundled()).unwrap();
-    let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
+    let defaults = pack.defaults().with_previews(true);
+    let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
     let [prompt, negative_prompt] =
         ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
-    let config = pack.pipeline_config();
+    let latent_rgb = Some(LatentRgb {
+        latent_rgb_factors: vec![[0.2, 0.1, 0.0]; pack.vae.latent_channels],
+        latent_rgb_factors_bias: [0.0; 3],
+    });
+    let config = PipelineConfig { latent_rgb, ..pack.pipeline_config() };
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
     let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
-    let inputs =
-        Inputs { request: &request, prompt: &prompt, negative_prompt: &negative_prompt, latents: None };
+    let inputs = Inputs {
+        request: &request,
+        prompt: &prompt,
+        negative_prompt: &negative_prompt,
+        begin: None,
+        latents: None,
+    };
     let mut progress = Vec::new();
     let result = pipeline::generate(&mut models, cache, &config, &inputs, &mut |event| {
         if progress.len() == stop_at {
@@ -129,6 +141,26 @@ fn steps_outside_the_guidance_interval_cost_half() {
     let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
     let rows: Vec<usize> = run.calls.iter().filter(|call| call.0 == "unet").map(|call| call.1).collect();
     assert_eq!(rows, [2, 2, 1, 1]);
+}
+
+#[test]
+fn a_preview_follows_each_step_of_a_request_that_asks_and_nears_the_picture() {
+    let raw = RawRequest { steps: Some(4), preview: Some(true), ..guided(3.0) };
+    let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
+    let previews: Vec<_> = run
+        .progress
+        .iter()
+        .filter_map(|progress| match progress {
+            Progress::Preview(picture) => Some(picture),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(previews.len(), 4);
+    let apart = |a: &RgbImage, b: &RgbImage| {
+        a.pixels.iter().zip(&b.pixels).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>()
+    };
+    let distances: Vec<u32> = previews.iter().map(|preview| apart(preview, previews[3])).collect();
+    assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::json;
-use crate::jobs::GenerateError;
 use crate::jobs::report::ImageMeta;
 use crate::jobs::status::JobStatus;
+use crate::jobs::{GenerateError, JobId};
 use crate::mqtt::{Client, Publication, PublishError, Topics};
 
 /// How long the broker keeps a progress message for a subscriber that is away: soon it says nothing any more.
@@ -19,6 +19,13 @@ const STATUS_EXPIRY_S: u32 = 24 * 3600;
 pub(super) enum Delivery {
     /// On `job/<id>`.
     Status(Box<JobStatus>),
+    /// On `job/<id>/preview`.
+    Preview {
+        /// The job.
+        id: JobId,
+        /// A small JPEG file.
+        jpeg: Bytes,
+    },
     /// Each on `image` and `image/meta`, then the status.
     Pictures(Box<PicturesDelivery>),
 }
@@ -43,6 +50,12 @@ pub(super) async fn run(
     while let Some(delivery) = inbox.recv().await {
         let status = match delivery {
             Delivery::Status(status) => *status,
+            Delivery::Preview { id, jpeg } => {
+                if let Err(error) = client.publish(preview_publication(&topics, &id, jpeg)).await {
+                    tracing::debug!(job_id = %id, %error, "could not publish a preview");
+                }
+                continue;
+            }
             Delivery::Pictures(pictures) => {
                 let status = deliver_pictures(&client, &topics, *pictures).await;
                 // The daemon may be on its way down and not listen any more; the broker still hears.
@@ -106,6 +119,16 @@ fn undelivered(error: &PublishError, bytes: usize) -> GenerateError {
             code: "undeliverable",
             message: format!("the picture was made, but the broker did not take it: {error}"),
         },
+    }
+}
+
+fn preview_publication(topics: &Topics, id: &JobId, jpeg: Bytes) -> Publication {
+    Publication {
+        topic: topics.preview(id.as_str()),
+        payload: jpeg,
+        content_type: Some("image/jpeg".to_owned()),
+        expiry_s: Some(PROGRESS_EXPIRY_S),
+        ..Publication::default()
     }
 }
 

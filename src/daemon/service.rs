@@ -11,7 +11,9 @@ use super::activity::{self, Running, status_line};
 use super::deliver::{Delivery, PicturesDelivery};
 use crate::device::notify::Notifier;
 use crate::diffusion::pipeline::Progress;
+use crate::diffusion::postprocess::RgbImage;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
+use crate::display;
 use crate::jobs::message::{RequestBody, parse_body};
 use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
@@ -149,10 +151,11 @@ impl Service {
 
     fn check(&self, body: RequestBody) -> Result<GenerationRequest, FieldError> {
         let pack = &self.setup.pack;
-        if let Some(model) = body.model.filter(|model| *model != pack.name) {
+        if let Some(model) = body.model.as_ref().filter(|model| **model != pack.name) {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
+        let body = body.probed(display::probe)?;
         prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
@@ -227,7 +230,11 @@ impl Service {
         };
         let now = Instant::now();
         running.heard = now;
-        running.loading = progress == Progress::TextEncoder;
+        running.loading = matches!(progress, Progress::VaeEncoder | Progress::TextEncoder);
+        if let Progress::Preview(latents) = &progress {
+            let (id, size) = (running.id.clone(), running.size);
+            return self.show(id, latents, size);
+        }
         if let Progress::Step { step, steps } = progress {
             running.stepping_since.get_or_insert(now);
             (running.step, running.steps) = (step, steps);
@@ -239,6 +246,19 @@ impl Service {
             }
         }
         self.show_state();
+    }
+
+    /// Sends a preview at half the picture's size; a courtesy, so it waits for nobody.
+    fn show(&self, id: JobId, latents: &RgbImage, (width, height): (usize, usize)) {
+        if !self.connected {
+            return;
+        }
+        match display::encode_preview(latents, width.div_ceil(2), height.div_ceil(2)) {
+            Ok(jpeg) => {
+                let _ = self.deliveries.try_send(Delivery::Preview { id, jpeg: jpeg.into() });
+            }
+            Err(error) => tracing::warn!(job_id = %id, %error, "no preview"),
+        }
     }
 
     fn on_finished(&mut self, job: &Job, outcome: Result<Vec<Finished>, GenerateError>) {
@@ -315,11 +335,12 @@ impl Service {
             return Ok(());
         };
         let (id, steps) = (job.id.clone(), job.request.num_inference_steps);
+        let size = (job.request.width, job.request.height);
         self.worker.start(job)?;
         let status = JobStatus::running(&id, &self.setup.node, 0, steps, None);
         self.queue.remember(status.clone());
         self.tell(status);
-        self.running = Some(Running::new(id, steps, Instant::now()));
+        self.running = Some(Running::new(id, steps, size, Instant::now()));
         self.show_state();
         Ok(())
     }

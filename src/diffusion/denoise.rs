@@ -1,10 +1,10 @@
 //! One step of all pictures of a request: their inputs through the UNet, in batches as large as memory allows.
 
-use ndarray::{Array4, ArrayView3, Axis, concatenate, s, stack};
+use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
 use super::guidance::Guidance;
-use super::ports::{ModelError, Unet};
+use super::ports::{ModelError, Unet, UnetInput};
 
 /// What of a request the UNet hears besides the latents.
 pub(super) struct Conditions<'a> {
@@ -13,19 +13,23 @@ pub(super) struct Conditions<'a> {
     /// `[1, 77 W, D]`; absent where no step is guided.
     pub(super) negative_prompt: Option<ArrayView3<'a, f32>>,
     pub(super) guidance: &'a Guidance,
+    /// The guidance scale as the UNet takes it, `time_cond_proj_dim` values, where it does; no step is guided then.
+    pub(super) timestep_cond: Option<Vec<f32>>,
     /// Rows of one UNet call at most.
     pub(super) batch: usize,
 }
 
 impl Conditions<'_> {
-    /// Moves all `canvases` by the step numbered `step` of `steps`.
+    /// Moves all `canvases` by the step numbered `step` of `steps`; returns what the first of them will be, `[C, h, w]`, if
+    /// somebody wants to see it.
     pub(super) fn step(
         &self,
         unet: &mut dyn Unet,
         canvases: &mut [Canvas],
         step: usize,
         steps: usize,
-    ) -> Result<(), ModelError> {
+        foreseen: bool,
+    ) -> Result<Option<Array3<f32>>, ModelError> {
         let timestep = canvases[0].scheduler.timesteps()[step];
         let inputs: Vec<_> = canvases.iter().map(|canvas| canvas.model_input(step)).collect();
         let views: Vec<_> = inputs.iter().map(|input| input.view()).collect();
@@ -39,16 +43,18 @@ impl Conditions<'_> {
         }
         let outputs = self.predict(unet, &rows, timestep, &embeddings)?;
         let outputs: Vec<&[f32]> = outputs.iter().flat_map(rows_of).collect();
+        let mut preview = None;
         for (index, canvas) in canvases.iter_mut().enumerate() {
-            let guided = negative_prompt.is_some();
-            if guided {
-                let text = outputs[inputs.len() + index];
-                canvas.advance(&self.guidance.combine(outputs[index], text), step);
-            } else {
-                canvas.advance(outputs[index], step);
+            let output = match negative_prompt {
+                Some(_) => &self.guidance.combine(outputs[index], outputs[inputs.len() + index])[..],
+                None => outputs[index],
+            };
+            if foreseen && index == 0 {
+                preview = Some(canvas.pred_original_sample(output, step));
             }
+            canvas.advance(output, step);
         }
-        Ok(())
+        Ok(preview)
     }
 
     /// The model outputs of all `rows`, in calls of one size each.
@@ -60,12 +66,21 @@ impl Conditions<'_> {
         embeddings: &[ArrayView3<'_, f32>],
     ) -> Result<Vec<Array4<f32>>, ModelError> {
         let size = call_size(rows.dim().0, self.batch);
+        let timestep_cond = self
+            .timestep_cond
+            .as_ref()
+            .map(|row| Array2::from_shape_fn((size, row.len()), |(_, column)| row[column]));
         let starts = (0..rows.dim().0).step_by(size);
         starts
             .map(|start| {
                 let embeddings = concatenate(Axis(0), &embeddings[start..start + size])
                     .expect("both prompts were padded to one length");
-                unet.predict(rows.slice(s![start..start + size, .., .., ..]), timestep, embeddings.view())
+                unet.predict(&UnetInput {
+                    sample: rows.slice(s![start..start + size, .., .., ..]),
+                    timestep,
+                    encoder_hidden_states: embeddings.view(),
+                    timestep_cond: timestep_cond.as_ref().map(|rows| rows.view()),
+                })
             })
             .collect()
     }

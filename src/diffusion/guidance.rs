@@ -38,6 +38,18 @@ impl Guidance {
         (0..steps).any(|step| self.applies(step, steps))
     }
 
+    /// `width` numbers that say the scale to a UNet distilled with guidance (Meng et al. 2023, arXiv 2210.03142), as
+    /// diffusers' `get_guidance_scale_embedding` makes them of `scale - 1`: sines, cosines, and a zero if `width` is odd.
+    pub fn embedding(&self, width: usize) -> Vec<f32> {
+        let half = width / 2;
+        let step = libm::logf(10_000.0) / (half as f32 - 1.0);
+        let scaled = (self.scale - 1.0) as f32 * 1000.0;
+        let angles: Vec<f32> = (0..half).map(|index| scaled * libm::expf(index as f32 * -step)).collect();
+        let sines = angles.iter().map(|angle| libm::sinf(*angle));
+        let cosines = angles.iter().map(|angle| libm::cosf(*angle));
+        sines.chain(cosines).chain((width % 2 == 1).then_some(0.0)).collect()
+    }
+
     /// `uncond + scale * (text - uncond)`, then brought back towards the deviation of `text`; all slices have one length.
     pub fn combine(&self, noise_pred_uncond: &[f32], noise_pred_text: &[f32]) -> Vec<f32> {
         let scale = self.scale as f32;

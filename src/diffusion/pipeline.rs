@@ -1,6 +1,7 @@
 //! The denoising loop: token ids and noise in, pixels out; a step is `denoise`'s, a picture's state `canvas`'s. Called by `generator` on the worker's thread.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ndarray::{Array3, Array4, Axis};
 
@@ -8,8 +9,12 @@ use super::canvas::Canvas;
 pub use super::canvas::Seeds;
 use super::conditioning::{EmbeddingCache, PromptTokens};
 use super::denoise::Conditions;
+pub use super::origin::Begin;
+use super::origin::Origin;
 use super::ports::{ModelError, Models};
 use super::postprocess::{self, RgbImage};
+use super::presets::Masking;
+use super::preview::LatentRgb;
 use super::request::GenerationRequest;
 use super::schedulers::{SchedulerConfig, SchedulerError};
 
@@ -24,6 +29,10 @@ pub struct PipelineConfig {
     pub scaling_factor: f64,
     /// Added to the latents after the division.
     pub shift_factor: f64,
+    /// How the UNet keeps a mask.
+    pub masking: Masking,
+    /// Makes previews of latents, where the pack knows how.
+    pub latent_rgb: Option<LatentRgb>,
     /// The pack's own scheduler.
     pub scheduler: SchedulerConfig,
     /// Most pixels of all pictures together in one UNet call; both halves of guidance count. At least one picture is
@@ -51,13 +60,17 @@ pub struct Inputs<'a> {
     pub prompt: &'a PromptTokens,
     /// What it should not show; as many windows as the prompt.
     pub negative_prompt: &'a PromptTokens,
+    /// The picture that the request begins from, decoded.
+    pub begin: Option<Begin>,
     /// Standard normal noise `[candidates, C, h, w]` to start from instead of the seeds' own.
     pub latents: Option<Array4<f32>>,
 }
 
 /// Where the pipeline is; reported before the work named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
+    /// The VAE encoder is about to run.
+    VaeEncoder,
     /// The text encoder is about to run.
     TextEncoder,
     /// `step` of `steps` are done.
@@ -67,6 +80,8 @@ pub enum Progress {
         /// UNet calls in all.
         steps: usize,
     },
+    /// What the first picture will look like, a pixel a latent: after each step of a request that wants to see it.
+    Preview(Arc<RgbImage>),
     /// The VAE decoder is about to run, once a picture.
     VaeDecoder,
     /// Finished pictures are about to be compared with the prompt.
@@ -130,11 +145,20 @@ pub fn generate(
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(PipelineError::Cancelled),
     };
-    let mut canvases = canvases(config, inputs)?;
+    let origin = match &inputs.begin {
+        None => None,
+        Some(begin) => {
+            report(Progress::VaeEncoder)?;
+            Some(Origin::new(models, config, begin)?)
+        }
+    };
+    let mut canvases = canvases(config, inputs, origin.as_ref())?;
 
     report(Progress::TextEncoder)?;
     let prompt = cache.embed(models, inputs.prompt)?;
-    let negative_prompt = match request.guidance.is_on(request.num_inference_steps) {
+    let timestep_cond = request.time_cond_proj_dim.map(|width| request.guidance.embedding(width));
+    let guided = timestep_cond.is_none() && request.guidance.is_on(request.num_inference_steps);
+    let negative_prompt = match guided {
         true => Some(cache.embed(models, inputs.negative_prompt)?),
         false => None,
     };
@@ -142,12 +166,18 @@ pub fn generate(
         prompt: prompt.view(),
         negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
         guidance: &request.guidance,
+        timestep_cond,
         batch: config.rows(request),
     };
     let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {
         report(Progress::Step { step, steps })?;
-        conditions.step(models.unet(&request.unet)?, &mut canvases, step, steps)?;
+        let latent_rgb = config.latent_rgb.as_ref().filter(|_| request.preview);
+        let unet = models.unet(&request.unet)?;
+        let foreseen = conditions.step(unet, &mut canvases, step, steps, latent_rgb.is_some())?;
+        if let (Some(latents), Some(latent_rgb)) = (foreseen, latent_rgb) {
+            report(Progress::Preview(latent_rgb.project(latents.view()).into()))?;
+        }
         if !canvases.iter().all(Canvas::is_finite) {
             return Err(PipelineError::NotFinite { step: step + 1, steps });
         }
@@ -167,7 +197,11 @@ pub fn generate(
 }
 
 /// All pictures of the request before the first step.
-fn canvases(config: &PipelineConfig, inputs: &Inputs<'_>) -> Result<Vec<Canvas>, PipelineError> {
+fn canvases(
+    config: &PipelineConfig,
+    inputs: &Inputs<'_>,
+    origin: Option<&Origin>,
+) -> Result<Vec<Canvas>, PipelineError> {
     let request = inputs.request;
     let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
     let shape = [config.latent_channels, latent(request.height), latent(request.width)];
@@ -181,7 +215,7 @@ fn canvases(config: &PipelineConfig, inputs: &Inputs<'_>) -> Result<Vec<Canvas>,
         .take(request.candidates)
         .map(|index| {
             let given = inputs.latents.as_ref().map(|all| all.index_axis(Axis(0), index as usize));
-            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given)?)
+            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given, origin)?)
         })
         .collect()
 }

@@ -12,6 +12,8 @@ use crate::engine::LoadTime;
 pub struct StageSeconds {
     /// Reading and planning the networks, where that was needed.
     pub load: f64,
+    /// The picture to begin from to latents, where there is one.
+    pub vae_encoder: f64,
     /// Both prompts through the text encoder.
     pub text_encoder: f64,
     /// All steps.
@@ -29,11 +31,12 @@ pub(super) struct StageClock {
     started: Instant,
     entered: Instant,
     stage: Option<Stage>,
-    spent: [Duration; 4],
+    spent: [Duration; 5],
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
+    VaeEncoder,
     TextEncoder,
     Unet,
     VaeDecoder,
@@ -43,11 +46,13 @@ enum Stage {
 impl StageClock {
     pub(super) fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 4] }
+        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 5] }
     }
 
-    pub(super) fn enter(&mut self, progress: Progress) {
+    pub(super) fn enter(&mut self, progress: &Progress) {
         let stage = match progress {
+            Progress::Preview(_) => return,
+            Progress::VaeEncoder => Stage::VaeEncoder,
             Progress::TextEncoder => Stage::TextEncoder,
             Progress::Step { .. } => Stage::Unet,
             Progress::VaeDecoder => Stage::VaeDecoder,
@@ -73,6 +78,7 @@ impl StageClock {
             |stage: Stage, load: Duration| self.spent[stage as usize].saturating_sub(load).as_secs_f64();
         StageSeconds {
             load: load.total().as_secs_f64(),
+            vae_encoder: net(Stage::VaeEncoder, load.vae_encoder),
             text_encoder: net(Stage::TextEncoder, load.text_encoder),
             unet: net(Stage::Unet, load.unet),
             vae_decoder: net(Stage::VaeDecoder, load.vae_decoder),

@@ -21,7 +21,7 @@ pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
 use crate::diffusion::conditioning::EmbeddingCache;
-use crate::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
+use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
 use crate::diffusion::request::{FieldError, GenerationRequest};
 use crate::display::{self, PngError};
 use crate::engine::PackModels;
@@ -126,9 +126,10 @@ impl Generator {
         let mut clock = StageClock::start();
         let said = Said::new(request)?;
         let (prompt, negative_prompt) = said.tokens(&self.tokenizer);
-        let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, latents };
+        let begin = begin(request)?;
+        let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, begin, latents };
         let mut report = |progress| {
-            clock.enter(progress);
+            clock.enter(&progress);
             observer(progress)
         };
         let Self { models, cache, config, .. } = self;
@@ -161,4 +162,15 @@ impl Generator {
             latents: output.latents,
         })
     }
+}
+
+/// The picture that `request` begins from, at the size that is made.
+fn begin(request: &GenerationRequest) -> Result<Option<Begin>, FieldError> {
+    let Some(init_image) = &request.init_image else { return Ok(None) };
+    let made = |pixels: usize| pixels * request.magnification;
+    display::begin_from(init_image, made(request.width), made(request.height)).map(Some).map_err(
+        |(field, error)| {
+            FieldError::new("invalid_value", field, format!("{:?}", init_image.image), error.to_string())
+        },
+    )
 }

@@ -27,6 +27,9 @@ impl Generator {
                 variation.seed, variation.strength
             );
         }
+        if let Some(init_image) = &request.init_image {
+            text += &format!("Denoising strength: {}, ", init_image.strength);
+        }
         if guidance.rescale > 0.0 {
             text += &format!("CFG Rescale: {}, ", guidance.rescale);
         }

@@ -13,6 +13,7 @@ use crate::diffusion::request::GenerationRequest;
 pub mod id;
 pub mod message;
 pub mod nearest;
+mod pictures;
 pub mod prompt;
 pub mod queue;
 pub mod report;

@@ -45,6 +45,7 @@ fn job(prompt: &str) -> Job {
             guidance_scale: 1.0,
             scheduler: None,
             unet: "unet".to_owned(),
+            time_cond_proj_dim: None,
         },
         16,
     );

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
+    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --strength 0.6\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
 )]
 pub(in crate::cli) struct GenerateArgs {
     /// What the picture shows
@@ -24,6 +24,8 @@ pub(in crate::cli) struct GenerateArgs {
     pub(super) out: Option<PathBuf>,
     #[command(flatten)]
     pub(super) picture: PictureArgs,
+    #[command(flatten)]
+    pub(super) begin: BeginArgs,
     #[command(flatten)]
     pub(super) guidance: GuidanceArgs,
     #[command(flatten)]
@@ -70,12 +72,29 @@ pub(super) struct PictureArgs {
     /// Pixels [default: the pack's]
     #[arg(long, value_name = "H")]
     pub(super) height: Option<u64>,
+    /// Write a small JPEG of what the picture will be here after each step
+    #[arg(long, value_name = "FILE.jpg", conflicts_with = "batch_file")]
+    pub(super) preview: Option<PathBuf>,
     /// Start from this noise, [candidates,C,h,w] f32, instead of the seed's
     #[arg(long, value_name = "FILE.npy", conflicts_with = "batch_file")]
     pub(super) latents: Option<PathBuf>,
     /// Write the final latents [num_images,C,h,w], before the VAE's scaling is undone
     #[arg(long, value_name = "FILE.npy", conflicts_with = "batch_file")]
     pub(super) dump_latents: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "From a picture")]
+pub(super) struct BeginArgs {
+    /// Begin from this picture (PNG or JPEG) instead of noise; without --width and --height its shape is kept
+    #[arg(long, value_name = "FILE")]
+    pub(super) init_image: Option<PathBuf>,
+    /// How far to leave it, above 0 to 1: the share of the steps that are taken [default: 0.8]
+    #[arg(long, value_name = "X", requires = "init_image", allow_negative_numbers = true)]
+    pub(super) strength: Option<f64>,
+    /// As large as the picture, white where it is to be painted anew, black where it stays
+    #[arg(long, value_name = "FILE", requires = "init_image")]
+    pub(super) mask: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,8 @@ use super::progress;
 use crate::config::Settings;
 use crate::device::logging;
 use crate::diffusion::pipeline::Progress;
+use crate::diffusion::postprocess::RgbImage;
+use crate::display;
 use crate::engine::Compute;
 use crate::generator::{Generator, Made, Picture, StageSeconds};
 
@@ -53,7 +55,8 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let tasks = tasks(args, &settings, &generator)?;
     let latents = args.picture.latents.as_deref().map(read_latents).transpose()?;
     for task in &tasks {
-        let Made { pictures, seconds } = make(&mut generator, task, latents.clone())?;
+        let Made { pictures, seconds } =
+            make(&mut generator, task, latents.clone(), args.picture.preview.as_deref())?;
         for (index, picture) in pictures.iter().enumerate() {
             let file = task.file(index, pictures.len());
             fs::write(&file, &picture.png).with_context(|| format!("cannot write {}", file.display()))?;
@@ -67,10 +70,18 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
 }
 
 /// Makes the pictures of one request behind a progress bar.
-fn make(generator: &mut Generator, task: &Task, latents: Option<Array4<f32>>) -> anyhow::Result<Made> {
+fn make(
+    generator: &mut Generator,
+    task: &Task,
+    latents: Option<Array4<f32>>,
+    preview: Option<&Path>,
+) -> anyhow::Result<Made> {
+    let mut shown = Ok(());
     let bar = progress::bar(task.request.num_inference_steps);
     let made = generator.generate(&task.request, latents, &mut |progress| {
         match progress {
+            Progress::Preview(latents) => shown = preview.map_or(Ok(()), |file| show(task, &latents, file)),
+            Progress::VaeEncoder => bar.set_message("looking"),
             Progress::TextEncoder => bar.set_message("reading"),
             Progress::Step { step, steps } => {
                 bar.set_message("painting");
@@ -83,7 +94,15 @@ fn make(generator: &mut Generator, task: &Task, latents: Option<Array4<f32>>) ->
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    shown?;
     Ok(made)
+}
+
+/// Writes a preview at half the picture's size, for a viewer that watches the file.
+fn show(task: &Task, latents: &RgbImage, file: &Path) -> anyhow::Result<()> {
+    let (width, height) = (task.request.width.div_ceil(2), task.request.height.div_ceil(2));
+    let jpeg = display::encode_preview(latents, width, height)?;
+    fs::write(file, jpeg).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Says which picture went where.

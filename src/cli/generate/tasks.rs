@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 
 use super::args::GenerateArgs;
 use crate::config::Settings;
-use crate::diffusion::request::{GenerationRequest, RawRequest};
+use crate::diffusion::request::{EncodedPicture, GenerationRequest, RawRequest};
+use crate::display;
 use crate::generator::Generator;
 use crate::jobs::{JobId, message, prompt, random_seed};
 
@@ -65,6 +66,7 @@ fn from_file<E: std::error::Error + Send + Sync + 'static>(
         let body = message::parse_body(line.as_bytes(), Some("application/json"))
             .map_err(|rejection| rejection.error)
             .with_context(at)?;
+        let body = body.probed(display::probe).with_context(at)?;
         let Some(id) = body.id else { bail!("{}: id: every line needs one", at()) };
         if tasks.iter().any(|task: &Task| task.id == id) {
             bail!("{}: id: '{id}' stands on an earlier line too", at());
@@ -76,7 +78,7 @@ fn from_file<E: std::error::Error + Send + Sync + 'static>(
 }
 
 fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
-    let GenerateArgs { picture, guidance, several, .. } = args;
+    let GenerateArgs { picture, begin, guidance, several, .. } = args;
     let scheduler_options = match &picture.scheduler_options {
         Some(text) => serde_json::from_str(text)
             .with_context(|| format!("--scheduler-options: not a JSON object: {text}"))?,
@@ -89,6 +91,9 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         seed: picture.seed,
         variation_seed: picture.variation_seed,
         variation_strength: picture.variation_strength,
+        init_image: begin.init_image.as_deref().map(|path| read_picture("--init-image", path)).transpose()?,
+        mask: begin.mask.as_deref().map(|path| read_picture("--mask", path)).transpose()?,
+        strength: begin.strength,
         steps: picture.steps,
         guidance_scale: guidance.guidance_scale,
         guidance_rescale: guidance.guidance_rescale,
@@ -101,5 +106,11 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         num_images: several.num_images,
         candidates: several.candidates,
         min_similarity: several.min_similarity,
+        preview: picture.preview.is_some().then_some(true),
     })
+}
+
+fn read_picture(option: &str, path: &Path) -> anyhow::Result<EncodedPicture> {
+    let at = || format!("{option}: {}", path.display());
+    display::probe(fs::read(path).with_context(at)?).with_context(at)
 }

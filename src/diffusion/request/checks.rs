@@ -1,9 +1,9 @@
 //! The checks behind [`GenerationRequest::new`](super::GenerationRequest::new), one a field or a pair that belongs together.
 
-use super::{FieldError, Limits};
+use super::{FieldError, InitImage, Limits};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::presets::{PackDefaults, Preset};
-use crate::diffusion::schedulers::{self, AUTO, SchedulerError, SchedulerName};
+use crate::diffusion::schedulers::{self, AUTO, Run, SchedulerError, SchedulerName};
 use crate::diffusion::variation::Variation;
 
 /// Longest side that is considered at all, in pixels: keeps every later product inside 64 bits.
@@ -11,7 +11,7 @@ const SIDE_MAX: u64 = 65_536;
 /// Largest `guidance_scale`. Beyond some tens a picture is noise; the bound only keeps f32 finite.
 const GUIDANCE_MAX: f64 = 100.0;
 
-fn invalid(field: &str, value: impl ToString, message: impl Into<String>) -> FieldError {
+pub(super) fn invalid(field: &str, value: impl ToString, message: impl Into<String>) -> FieldError {
     FieldError::new("invalid_value", field, value, message)
 }
 
@@ -103,7 +103,7 @@ pub(super) fn guidance(scale: f64, others: [Option<f64>; 3]) -> Result<Guidance,
 }
 
 /// `value`, if it is within both bounds; NaN never is.
-fn number(field: &str, value: f64, least: f64, most: f64) -> Result<f64, FieldError> {
+pub(super) fn number(field: &str, value: f64, least: f64, most: f64) -> Result<f64, FieldError> {
     if (least..=most).contains(&value) {
         return Ok(value);
     }
@@ -130,24 +130,28 @@ pub(super) fn scheduler(
 pub(super) fn schedule(
     name: Option<&SchedulerName>,
     options: &serde_json::Map<String, serde_json::Value>,
-    steps: usize,
+    run: Run,
     pack: &PackDefaults,
 ) -> Result<(), FieldError> {
     let Some(config) = &pack.scheduler else { return Ok(()) };
-    schedulers::build::<f32>(name, config, options, steps).map(|_| ()).map_err(|error| {
-        let field = match error.field.as_str() {
-            field @ ("scheduler" | "steps") => field.to_owned(),
-            option => format!("scheduler_options.{option}"),
-        };
-        invalid(&field, error.value, error.message)
-    })
+    schedulers::build::<f32>(name, config, options, run).map(|_| ()).map_err(schedule_error)
+}
+
+/// What the schedulers say, under the request's names.
+pub(super) fn schedule_error(error: SchedulerError) -> FieldError {
+    let field = match error.field.as_str() {
+        field @ ("scheduler" | "steps" | "strength") => field.to_owned(),
+        option => format!("scheduler_options.{option}"),
+    };
+    invalid(&field, error.value, error.message)
 }
 
 /// (width, height, magnification): both sides, magnified, multiples of what the architecture needs and together within
-/// `max_pixels`.
+/// `max_pixels`. Where none is given, a picture to begin from keeps its shape at the pack's own number of pixels.
 pub(super) fn size(
     width: Option<u64>,
     height: Option<u64>,
+    init_image: Option<&InitImage>,
     limits: &Limits,
     pack: &PackDefaults,
     preset: &Preset,
@@ -158,8 +162,12 @@ pub(super) fn size(
         Some(asked) => Err(invalid(field, asked, format!("a whole number of pixels from 1 to {SIDE_MAX}"))),
     };
     let asked = width.is_some() || height.is_some();
-    let width = side("width", width, preset.width)?;
-    let height = side("height", height, preset.height)?;
+    let default = match init_image.filter(|_| !asked) {
+        Some(InitImage { image, .. }) => pack.size_like(preset, image.width, image.height),
+        None => (preset.width, preset.height),
+    };
+    let width = side("width", width, default.0)?;
+    let height = side("height", height, default.1)?;
     let magnification = pack.magnification(width, height);
     let multiple = pack.size_multiple;
     for (field, pixels) in [("width", width), ("height", height)] {
@@ -213,6 +221,15 @@ pub(super) fn min_similarity(least: Option<f64>, pack: &PackDefaults) -> Result<
     let Some(least) = least else { return Ok(None) };
     needs_scores("min_similarity", least, pack)?;
     number("min_similarity", least, -1.0, 1.0).map(Some)
+}
+
+pub(super) fn preview(preview: Option<bool>, pack: &PackDefaults) -> Result<bool, FieldError> {
+    if preview == Some(true) && !pack.previews {
+        let message =
+            "this model cannot show what it makes: it has no preview.json (quantize/preview.py writes it)";
+        return Err(FieldError::new("unsupported", "preview", true, message));
+    }
+    Ok(preview.unwrap_or_default())
 }
 
 fn needs_scores(field: &str, value: impl ToString, pack: &PackDefaults) -> Result<(), FieldError> {

@@ -2,15 +2,17 @@
 
 mod checks;
 mod field_error;
+mod init_image;
 
 use serde_json::{Map, Value};
 
 use super::guidance::Guidance;
 use super::presets::PackDefaults;
-use super::schedulers::SchedulerName;
+use super::schedulers::{Run, SchedulerError, SchedulerName};
 use super::variation::Variation;
 
 pub use field_error::FieldError;
+pub use init_image::{EncodedPicture, InitImage};
 
 /// Bounds that the configuration sets on requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +48,12 @@ pub struct RawRequest {
     pub variation_seed: Option<u64>,
     /// 0 to 1, how much of the other noise.
     pub variation_strength: Option<f64>,
+    /// A picture to begin from.
+    pub init_image: Option<EncodedPicture>,
+    /// White where that picture is to be painted anew.
+    pub mask: Option<EncodedPicture>,
+    /// Above 0, at most 1: how far to leave that picture.
+    pub strength: Option<f64>,
     /// `num_inference_steps`.
     pub steps: Option<u64>,
     /// Classifier-free guidance.
@@ -70,6 +78,8 @@ pub struct RawRequest {
     pub candidates: Option<u64>,
     /// The least similarity of prompt and picture, -1 to 1.
     pub min_similarity: Option<f64>,
+    /// Whether to show the picture while it is made.
+    pub preview: Option<bool>,
 }
 
 /// A request that keeps all bounds.
@@ -83,6 +93,8 @@ pub struct GenerationRequest {
     pub seed: u32,
     /// Mixes another seed's noise in; then that seed is the one that counts up.
     pub variation: Option<Variation>,
+    /// The picture to begin from instead of pure noise.
+    pub init_image: Option<InitImage>,
     /// 1 to `max_steps`.
     pub num_inference_steps: usize,
     /// How strictly the prompt is followed, and when.
@@ -100,12 +112,16 @@ pub struct GenerationRequest {
     pub magnification: usize,
     /// The component of the pack that denoises.
     pub unet: String,
+    /// The width of its guidance input, where it takes the scale as an input instead of running twice.
+    pub time_cond_proj_dim: Option<usize>,
     /// 1 to `max_images`.
     pub num_images: usize,
     /// `num_images` to `max_images`: so many are made, and the `num_images` that fit the prompt best are kept.
     pub candidates: usize,
     /// Pictures that fit the prompt less are not given out.
     pub min_similarity: Option<f64>,
+    /// Whether the first picture is shown after each step.
+    pub preview: bool,
 }
 
 impl GenerationRequest {
@@ -118,16 +134,17 @@ impl GenerationRequest {
     /// The first field that breaks a bound, in the order of [`RawRequest`]'s fields. Codes: `missing_field`,
     /// `too_long`, `too_large`, `invalid_value`, `unsupported`.
     pub fn new(
-        raw: RawRequest,
+        mut raw: RawRequest,
         limits: &Limits,
         pack: &PackDefaults,
         mut random_seed: impl FnMut() -> u32,
     ) -> Result<Self, FieldError> {
         checks::prompt(&raw.prompt, limits)?;
-        let negative_prompt = raw.negative_prompt.unwrap_or_default();
+        let negative_prompt = raw.negative_prompt.take().unwrap_or_default();
         checks::text("negative_prompt", &negative_prompt, limits)?;
         let seed = checks::seed("seed", raw.seed)?.unwrap_or_else(&mut random_seed);
         let variation = checks::variation(raw.variation_seed, raw.variation_strength, &mut random_seed)?;
+        let init_image = init_image::init_image(&mut raw, pack)?;
         let preset = pack.preset(raw.preset.as_deref())?;
         let num_inference_steps = checks::steps(raw.steps, limits, preset)?;
         let guidance = checks::guidance(
@@ -135,15 +152,20 @@ impl GenerationRequest {
             [raw.guidance_rescale, raw.guidance_start, raw.guidance_stop],
         )?;
         let scheduler = checks::scheduler(raw.scheduler, num_inference_steps, pack, preset)?;
-        checks::schedule(scheduler.as_ref(), &raw.scheduler_options, num_inference_steps, pack)?;
-        let (width, height, magnification) = checks::size(raw.width, raw.height, limits, pack, preset)?;
+        let strength = init_image.as_ref().map(|init_image| init_image.strength);
+        let run = run(num_inference_steps, strength).map_err(checks::schedule_error)?;
+        checks::schedule(scheduler.as_ref(), &raw.scheduler_options, run, pack)?;
+        let (width, height, magnification) =
+            checks::size(raw.width, raw.height, init_image.as_ref(), limits, pack, preset)?;
         let (num_images, candidates) = checks::images(raw.num_images, raw.candidates, limits, pack)?;
         let min_similarity = checks::min_similarity(raw.min_similarity, pack)?;
+        let preview = checks::preview(raw.preview, pack)?;
         Ok(Self {
             prompt: raw.prompt,
             negative_prompt,
             seed,
             variation,
+            init_image,
             num_inference_steps,
             guidance,
             scheduler,
@@ -152,16 +174,27 @@ impl GenerationRequest {
             height,
             magnification,
             unet: preset.unet.clone(),
+            time_cond_proj_dim: preset.time_cond_proj_dim,
             num_images,
             candidates,
             min_similarity,
+            preview,
         })
+    }
+
+    /// The steps that are taken: all, or the last ones where it begins from a picture.
+    pub fn run(&self) -> Result<Run, SchedulerError> {
+        run(self.num_inference_steps, self.init_image.as_ref().map(|init_image| init_image.strength))
     }
 
     /// Whether pictures have to be compared with the prompt before any is given out.
     pub fn is_judged(&self) -> bool {
         self.candidates > self.num_images || self.min_similarity.is_some()
     }
+}
+
+fn run(steps: usize, strength: Option<f64>) -> Result<Run, SchedulerError> {
+    strength.map_or(Ok(Run::from(steps)), |strength| Run::of_strength(steps, strength))
 }
 
 #[cfg(test)]

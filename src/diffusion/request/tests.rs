@@ -1,7 +1,7 @@
 //! Bounds of requests, each on both sides.
 
 use super::*;
-use crate::diffusion::presets::Preset;
+use crate::diffusion::presets::{Masking, Preset};
 
 fn pack() -> PackDefaults {
     let preset = Preset {
@@ -11,6 +11,7 @@ fn pack() -> PackDefaults {
         guidance_scale: 3.0,
         scheduler: None,
         unet: "unet".to_owned(),
+        time_cond_proj_dim: None,
     };
     let fast = Preset { steps: 2, guidance_scale: 1.0, unet: "unet_fast".to_owned(), ..preset.clone() };
     PackDefaults::new(preset, 16).with_preset("fast", fast)
@@ -158,4 +159,43 @@ fn choosing_among_pictures_needs_a_pack_that_can_compare_them() {
     }
     let plain = check(RawRequest { candidates: Some(3), num_images: Some(3), ..raw("a fox") });
     assert!(!plain.expect("nothing to choose").is_judged());
+}
+
+fn encoded(width: usize, height: usize) -> Option<EncodedPicture> {
+    Some(EncodedPicture { bytes: [1, 2, 3].into(), width, height })
+}
+
+#[test]
+fn pictures_to_begin_from_are_bounded_and_keep_their_shape() {
+    let from = |masking, change: fn(&mut RawRequest)| {
+        let mut request = RawRequest { init_image: encoded(300, 200), ..raw("a fox") };
+        change(&mut request);
+        let pack = pack().with_encoder(true, masking);
+        GenerationRequest::new(request, &Limits::default(), &pack, || 0)
+    };
+    type Change = fn(&mut RawRequest);
+    let bad: [(Masking, &str, Change); 9] = [
+        (Masking::Blend, "strength", |r| r.strength = Some(0.0)),
+        (Masking::Blend, "strength", |r| r.strength = Some(1.1)),
+        (Masking::Blend, "strength", |r| r.strength = Some(f64::NAN)),
+        // None of eight steps is left.
+        (Masking::Blend, "strength", |r| r.strength = Some(0.1)),
+        (Masking::Blend, "strength", |r| (r.init_image, r.strength) = (None, Some(0.5))),
+        (Masking::Blend, "mask", |r| r.mask = encoded(200, 300)),
+        (Masking::Blend, "mask", |r| (r.init_image, r.mask) = (None, encoded(300, 200))),
+        (Masking::Channels, "mask", |r| r.mask = None),
+        (Masking::Channels, "init_image", |r| r.init_image = None),
+    ];
+    for (index, (masking, field, change)) in bad.into_iter().enumerate() {
+        let error = from(masking, change).expect_err(&format!("row {index}"));
+        assert_eq!(error.field, field, "row {index}: {error}");
+    }
+    let request = from(Masking::Channels, |r| r.mask = encoded(300, 200)).expect("picture and mask");
+    assert_eq!(request.init_image.as_ref().map(|begin| begin.strength), Some(0.8));
+    // 64 x 64 pixels in the proportions 3 : 2, in multiples of 16.
+    assert_eq!((request.width, request.height), (80, 48));
+    let request = from(Masking::Blend, |r| r.height = Some(96)).expect("one side is enough");
+    assert_eq!((request.width, request.height), (64, 96));
+    let error = check(RawRequest { init_image: encoded(64, 64), ..raw("a fox") }).expect_err("no encoder");
+    assert_eq!((error.code, error.field.as_str()), ("unsupported", "init_image"));
 }
