@@ -114,6 +114,22 @@ const REFUSALS: &[Refusal] = &[
     ("dpmpp-2m", r#"{"lambda_min_clipped": "low"}"#, 4, "lambda_min_clipped", "\"low\"", "is a number"),
     ("dpm-2", r#"{"final_sigmas_type": "zero"}"#, 4, "final_sigmas_type", "\"zero\"", "dpm-2 means \"sigma_min\""),
     ("lcm", "{}", 51, "steps", "51", "1 to original_inference_steps, 50"),
+    ("pndm", "{}", 3, "steps", "3", "at least 4 with PNDM"),
+    ("plms", r#"{"prediction_type": "sample"}"#, 4, "prediction_type", "sample", "epsilon or v_prediction"),
+    ("plms", r#"{"skip_prk_steps": false}"#, 4, "skip_prk_steps", "false", "scheduler plms means true"),
+    ("ddim-trailing", r#"{"timestep_spacing": "leading"}"#, 4, "timestep_spacing", "\"leading\"", "means \"trailing\""),
+    ("euler-ancestral", r#"{"use_karras_sigmas": true}"#, 4, "use_karras_sigmas", "true", "has no meaning for"),
+    ("euler-karras", r#"{"sigma_min": 0.001, "final_sigmas_type": "sigma_min"}"#, 4, "sigma_min", "0.001", "end at zero"),
+    ("unipc", r#"{"predict_x0": false}"#, 4, "final_sigmas_type", "zero", "predict_x0 is false"),
+    ("unipc", r#"{"disable_corrector": [-1]}"#, 4, "disable_corrector", "[-1]", "a list of whole numbers"),
+    ("unipc", r#"{"solver_p": "ddim"}"#, 4, "solver_p", "\"ddim\"", "not supported"),
+    ("unipc-karras", r#"{"final_sigmas_type": "sigma_min"}"#, 1, "steps", "1", "at least 2 with UniPC"),
+    ("deis-beta", "{}", 1, "steps", "1", "at least 2 with DEIS"),
+    ("ddpm", r#"{"variance_type": "learned"}"#, 4, "variance_type", "\"learned\"", "fixed_small"),
+    ("tcd", r#"{"eta": 2}"#, 4, "eta", "2", "from 0 to 1"),
+    ("tcd", "{}", 51, "steps", "51", "1 to original_inference_steps, 50, with the tcd scheduler"),
+    ("langevin", r#"{"snr": 1}"#, 4, "snr", "1", "from 0 to 0.7"),
+    ("langevin", r#"{"correct_steps": 1e6}"#, 4, "correct_steps", "1000000.0", "from 0 to 100"),
     ("lcm", r#"{"original_inference_steps": 0}"#, 1, "original_inference_steps", "0", "from 1 to 1000"),
 ];
 
@@ -128,6 +144,20 @@ fn a_wrong_option_is_named_with_its_value_and_what_would_do() {
         })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn an_order_that_an_algorithm_does_not_have_is_refused() {
+    let error = |class: &str, request: Value| {
+        let built = schedulers::build::<f32>(None, &stable_diffusion(class), &options(request), 4);
+        built.map(|_| ()).unwrap_err()
+    };
+    let sde = json!({"algorithm_type": "sde-dpmsolver", "solver_order": 3, "final_sigmas_type": "sigma_min"});
+    assert_eq!(error("DPMSolverMultistepScheduler", sde.clone()).field, "solver_order");
+    let zero = json!({"algorithm_type": "sde-dpmsolver"});
+    assert_eq!(error("DPMSolverMultistepScheduler", zero).field, "final_sigmas_type");
+    assert_eq!(error("DPMSolverSinglestepScheduler", sde).field, "algorithm_type");
+    assert_eq!(error("UniPCMultistepScheduler", json!({"solver_order": 4})).field, "solver_order");
 }
 
 #[test]

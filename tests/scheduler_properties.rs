@@ -167,14 +167,12 @@ fn solvers_of_the_differential_equation_converge_with_their_order() {
     for Solver { class, mut options, at, order, steps } in solvers() {
         let [coarse, fine] = steps.map(|steps| error(class, &options, at, steps));
         let measured = (coarse / fine).log2();
-        options
-            .as_object_mut()
-            .unwrap()
-            .remove("disable_corrector")
-            .map(|_| options["corrector"] = json!(false));
+        if options.as_object_mut().unwrap().remove("disable_corrector").is_some() {
+            options["corrector"] = json!(false);
+        }
         let line = format!("{measured:.2} for {order}, {coarse:.1e} {fine:.1e}: {class} {options}");
         println!("{line}");
-        if !(measured >= order - 0.2) {
+        if measured.is_nan() || measured < order - 0.2 {
             failures.push(line);
         }
     }

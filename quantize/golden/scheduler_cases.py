@@ -238,6 +238,4 @@ def wrong(name, options, steps):
     )
     if steps == 1 and own_sigmas and ends_at_its_own:
         return "wrong: the only noise level is the first and the last, so nothing is denoised"
-    if name == "PNDMScheduler" and not options.get("skip_prk_steps") and steps < 4:
-        return "wrong: ends among its Runge-Kutta steps, above the last timestep"
     return None

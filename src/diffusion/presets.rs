@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::request::FieldError;
-use super::schedulers::{SchedulerConfig, SchedulerName};
+use super::schedulers::{AutoTable, SchedulerConfig, SchedulerName};
 
 /// The preset of a request that names none.
 pub const DEFAULT_PRESET: &str = "default";
@@ -45,6 +45,8 @@ pub struct PackDefaults {
     pub smallest: usize,
     /// The pack's own scheduler; requests are checked against it when it is known.
     pub scheduler: Option<SchedulerConfig>,
+    /// What `scheduler: "auto"` means.
+    pub auto_schedulers: AutoTable,
     /// Whether the pack can say how well a picture fits a text.
     pub scores: bool,
     /// Whether pictures can be shown while they are made.
@@ -74,6 +76,7 @@ impl PackDefaults {
             size_multiple: size_multiple.max(1),
             smallest: 0,
             scheduler: None,
+            auto_schedulers: AutoTable::default(),
             scores: false,
             previews: false,
             encodes: false,
@@ -92,6 +95,13 @@ impl PackDefaults {
     #[must_use]
     pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
         self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// The same for a pack that has measured which scheduler is best.
+    #[must_use]
+    pub fn with_auto_schedulers(mut self, table: AutoTable) -> Self {
+        self.auto_schedulers = table;
         self
     }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::PackError;
 use crate::diffusion::presets::DEFAULT_UNET;
-use crate::diffusion::schedulers::SchedulerName;
+use crate::diffusion::schedulers::{AutoTable, SchedulerError, SchedulerName};
 use crate::jobs::worker::hex;
 
 /// The whole of `easel.toml`.
@@ -31,6 +31,9 @@ pub struct Manifest {
     /// By name; `default` fills in what a request leaves out.
     #[serde(default)]
     pub presets: BTreeMap<String, Preset>,
+    /// What `scheduler: "auto"` means: up to so many steps, this scheduler.
+    #[serde(default, deserialize_with = "auto_schedulers")]
+    pub auto_schedulers: Option<AutoTable>,
     /// Path within the pack to SHA-256 in hex.
     #[serde(default)]
     pub checksums: BTreeMap<String, String>,
@@ -57,6 +60,17 @@ pub struct Preset {
 
 fn scheduler_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SchedulerName>, D::Error> {
     String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn auto_schedulers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AutoTable>, D::Error> {
+    let table = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let entries = table.into_iter().map(|(steps, name)| {
+        let steps = steps
+            .parse()
+            .map_err(|_| D::Error::custom(format!("auto_schedulers: {steps} is no whole number of steps")))?;
+        Ok((steps, name.parse().map_err(|error: SchedulerError| D::Error::custom(error))?))
+    });
+    Ok(AutoTable::new(entries.collect::<Result<Vec<_>, D::Error>>()?))
 }
 
 impl Manifest {
@@ -138,5 +152,24 @@ impl io::Write for HashWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_may_say_what_auto_means() {
+        let read = |text: &str| toml::from_str::<Manifest>(text);
+        let table =
+            read("[auto_schedulers]\n4 = \"ddim\"\n8 = \"euler-a\"\n").unwrap().auto_schedulers.unwrap();
+        assert_eq!(table.pick(None, 3).unwrap().as_str(), "ddim");
+        assert_eq!(table.pick(None, 30).unwrap().as_str(), "euler-ancestral");
+        assert_eq!(read("").unwrap().auto_schedulers, None);
+        let wrong = read("[auto_schedulers]\nfew = \"ddim\"\n").unwrap_err().to_string();
+        assert!(wrong.contains("few is no whole number of steps"), "{wrong}");
+        let unknown = read("[auto_schedulers]\n4 = \"ddimm\"\n").unwrap_err().to_string();
+        assert!(unknown.contains("did you mean ddim?"), "{unknown}");
     }
 }

@@ -159,6 +159,8 @@ impl Pack {
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
+        let table = self.manifest.auto_schedulers.clone().unwrap_or_default();
+        let defaults = defaults.with_auto_schedulers(table);
         let defaults = defaults.with_previews(self.latent_rgb.is_some());
         let encodes = self.directory.join(VAE_ENCODER).is_file();
         let defaults = defaults.with_encoder(encodes, self.masking());

@@ -64,7 +64,7 @@ pub(super) struct PictureArgs {
     /// The seed of the other noise [default: random]
     #[arg(long, value_name = "N")]
     pub(super) variation_seed: Option<u64>,
-    /// dpmpp-2m, dpmpp-2m-karras, ddim, euler, lcm, ... [default: the pack's]
+    /// auto, dpmpp-2m-karras, unipc, euler-a, ddim, lcm, ... (docs/schedulers.md) [default: the pack's]
     #[arg(long, value_name = "NAME")]
     pub(super) scheduler: Option<String>,
     /// diffusers' scheduler options, as a JSON object: {"timestep_spacing": "trailing"}

@@ -3,7 +3,7 @@
 use super::{FieldError, InitImage, Limits};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::presets::{PackDefaults, Preset};
-use crate::diffusion::schedulers::{self, Run, SchedulerError, SchedulerName};
+use crate::diffusion::schedulers::{self, AUTO, Run, SchedulerError, SchedulerName};
 use crate::diffusion::variation::Variation;
 
 /// Longest side that is considered at all, in pixels: keeps every later product inside 64 bits.
@@ -112,11 +112,20 @@ pub(super) fn number(field: &str, value: f64, least: f64, most: f64) -> Result<f
     Err(invalid(field, value, format!("a number from {least} to {most}")))
 }
 
-pub(super) fn scheduler(name: Option<String>) -> Result<Option<SchedulerName>, FieldError> {
-    name.map(|name| {
-        name.parse::<SchedulerName>().map_err(|problem| invalid("scheduler", &name, problem.to_string()))
-    })
-    .transpose()
+/// The scheduler asked for, `auto` resolved, or the preset's.
+pub(super) fn scheduler(
+    name: Option<String>,
+    steps: usize,
+    pack: &PackDefaults,
+    preset: &Preset,
+) -> Result<Option<SchedulerName>, FieldError> {
+    match name {
+        None => Ok(preset.scheduler.clone()),
+        Some(name) if name == AUTO => Ok(pack.auto_schedulers.pick(pack.scheduler.as_ref(), steps)),
+        Some(name) => name.parse().map(Some).map_err(|problem: SchedulerError| {
+            invalid("scheduler", &name, format!("{AUTO}, or a name of the table: {problem}"))
+        }),
+    }
 }
 
 /// Builds the schedule once to see that it can be: options that fail later would cost a place in the queue.

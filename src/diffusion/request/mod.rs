@@ -75,7 +75,7 @@ pub struct RawRequest {
     pub guidance_start: Option<f64>,
     /// The share of the steps after which guidance ends, 0 to 1.
     pub guidance_stop: Option<f64>,
-    /// A name of the scheduler table.
+    /// A name of the scheduler table, or `auto`.
     pub scheduler: Option<String>,
     /// diffusers' configuration names, over the pack's own.
     pub scheduler_options: Map<String, Value>,
@@ -166,7 +166,7 @@ impl GenerationRequest {
             raw.guidance_scale.unwrap_or(preset.guidance_scale),
             [raw.guidance_rescale, raw.guidance_start, raw.guidance_stop],
         )?;
-        let scheduler = checks::scheduler(raw.scheduler)?.or_else(|| preset.scheduler.clone());
+        let scheduler = checks::scheduler(raw.scheduler, num_inference_steps, pack, preset)?;
         let strength = init_image.as_ref().map(|init_image| init_image.strength);
         let run = run(num_inference_steps, strength).map_err(checks::schedule_error)?;
         checks::schedule(scheduler.as_ref(), &raw.scheduler_options, run, pack)?;

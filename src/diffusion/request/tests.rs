@@ -106,6 +106,17 @@ fn an_unknown_scheduler_is_refused_by_name() {
     let error = check(RawRequest { scheduler: Some("dpmpp-9m".to_owned()), ..raw("a fox") })
         .expect_err("no such scheduler");
     assert_eq!((error.field.as_str(), error.value.as_str()), ("scheduler", "dpmpp-9m"));
+    assert!(error.message.contains("auto, or a name of the table"), "{}", error.message);
+}
+
+#[test]
+fn auto_means_the_scheduler_that_suits_the_number_of_steps() {
+    let chosen = |steps| {
+        let request = check(RawRequest { scheduler: Some("auto".to_owned()), steps, ..raw("a fox") });
+        request.expect("valid").scheduler.expect("one is chosen").to_string()
+    };
+    assert_eq!(chosen(Some(4)), "unipc");
+    assert_eq!(chosen(Some(20)), "unipc-karras");
 }
 
 #[test]

@@ -10,8 +10,9 @@
 //! `dpm_solver_singlestep` (over `dpm_solver`), `unipc`, `deis` (over `lambda_schedule` and `exponential`); `lcm`,
 //! `tcd`. What they share: `betas` and `sigmas` (tables by training timestep), `spacing` (which timesteps are
 //! visited), `prediction` (what the UNet says), `run` (how many steps, from where). What they are made from: `names`,
-//! `class`, `config`, `options`.
+//! `class`, `config`, `options`; `auto` chooses a name by the number of steps.
 
+mod auto;
 mod betas;
 mod class;
 mod config;
@@ -51,6 +52,7 @@ use class::Class;
 use options::Options;
 use plan::Plan;
 
+pub use auto::{AUTO, AutoTable};
 pub use config::SchedulerConfig;
 pub use error::SchedulerError;
 pub use float::Float;
