@@ -1,14 +1,26 @@
-//! The networks of a pack, run by tract. The only place that names tract.
+//! The networks of a pack: parsed by tract, run by kernels of our own. The only place that names tract.
 //!
 //! [`PackModels`] implements the ports of `diffusion` for a pack's directory; what it keeps in memory
 //! between calls is its [`Residency`].
 
+mod coarse;
 mod components;
+mod kernels;
+mod load;
+mod lower;
 mod models;
 mod network;
+mod ops;
+mod packed;
+mod packing;
+mod plan;
+mod pool;
+mod slots;
+mod weights;
 
 use serde::Deserialize;
 
+pub use kernels::{Isa, IsaError};
 pub use models::{LoadTime, PackModels};
 
 /// What stays in memory once a picture is done.
@@ -27,8 +39,7 @@ pub enum Residency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// The fastest the engine has for the pack: int8 activations where its own kernels know the graph.
-    /// No such kernel exists yet, so today this runs the same arithmetic as [`Compute::F32`].
+    /// int8 weights times activations that are quantized row by row, on the engine's own kernels.
     #[default]
     Int8,
     /// The graph's own arithmetic: no activation is quantized that the graph does not quantize itself.

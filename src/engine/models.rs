@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tract_core::prelude::multithread::Executor;
-
 use super::components::{TractTextEncoder, TractUnet, TractVaeDecoder};
+use super::kernels::Isa;
+use super::kernels::codes::Unit;
 use super::network::Network;
-use super::{EngineOptions, Residency};
+use super::ops::Machine;
+use super::pool::Pool;
+use super::{Compute, EngineOptions, Residency};
 use crate::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
 
 /// Time spent reading and planning each network.
@@ -32,7 +34,8 @@ impl LoadTime {
 pub struct PackModels {
     directory: PathBuf,
     residency: Residency,
-    executor: Executor,
+    compute: Compute,
+    pool: Pool,
     text_encoder: Option<TractTextEncoder>,
     unet: Option<TractUnet>,
     vae_decoder: Option<TractVaeDecoder>,
@@ -44,14 +47,12 @@ impl PackModels {
     /// The networks below `directory`; nothing is read yet.
     pub fn new(directory: &Path, options: EngineOptions) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let executor = match if options.threads == 0 { cores() } else { options.threads } {
-            1 => Executor::SingleThread,
-            threads => Executor::multithread(threads),
-        };
+        let pool = Pool::new(if options.threads == 0 { cores() } else { options.threads });
         Self {
             directory: directory.to_owned(),
             residency: options.residency,
-            executor,
+            compute: options.compute,
+            pool,
             text_encoder: None,
             unet: None,
             vae_decoder: None,
@@ -86,7 +87,9 @@ impl PackModels {
             self.release();
         }
         let path = self.directory.join(component).join("model.onnx");
-        Network::new(component, &path, self.executor.clone())
+        let isa = Isa::choose().map_err(|error| ModelError::new(component, error))?;
+        let machine = Machine { pool: self.pool.clone(), unit: Unit::of(isa) };
+        Network::new(component, &path, self.compute, machine)
             .map_err(|error| ModelError::new(component, error))
     }
 }

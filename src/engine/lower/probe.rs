@@ -1,0 +1,75 @@
+//! Finds out what a movement of data does by letting it move numbers that say where they came from.
+//!
+//! Slices, splits and nearest-neighbour resizing come as different nodes with different arguments from every exporter;
+//! where their output's elements come from is all that matters.
+
+use tract_onnx::prelude::*;
+
+use super::view::{Atom, View};
+
+/// Beyond this f32 no longer counts.
+const COUNTABLE: usize = 1 << 24;
+
+/// The view of `view` that `op` makes of it, if it makes one: a box cut out, or rows and columns repeated.
+pub(super) fn movement(op: &dyn TypedOp, view: &View, others: &[Tensor], shape: &[usize]) -> Option<View> {
+    let from = view.shape();
+    if view.len() > COUNTABLE || !["StridedSlice", "Slice", "Resize", "Tile"].contains(&op.name().as_ref()) {
+        return None;
+    }
+    let numbers: Vec<f32> = (0..view.len()).map(|at| at as f32).collect();
+    let mut inputs: TVec<TValue> = tvec!(Tensor::from_shape(&from, &numbers).ok()?.into_tvalue());
+    inputs.extend(others.iter().map(|tensor| tensor.clone().into_tvalue()));
+    let outputs = op.eval_out_of_plan(inputs).ok()??;
+    let moved = outputs.first()?.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.to_vec();
+    let does = |candidate: &View| {
+        let places = places(candidate);
+        candidate.shape() == shape
+            && places.len() == moved.len()
+            && places.iter().zip(&moved).all(|(a, b)| *a as f32 == *b)
+    };
+    let rows = View::row_major(0, &from);
+    let steps = |view: &View| cut(view, &from, shape, *moved.first()? as usize);
+    if steps(&rows).is_some_and(|candidate| does(&candidate)) {
+        return steps(view);
+    }
+    let times = shape.last()?.checked_div(*from.last()?)?;
+    (from.len() >= 2 && times > 1 && does(&rows.repeated(times))).then(|| view.repeated(times))
+}
+
+/// The box of `shape` whose first element is number `first` of `view`.
+fn cut(view: &View, from: &[usize], shape: &[usize], first: usize) -> Option<View> {
+    if from.len() != shape.len() {
+        return None;
+    }
+    let mut cut = view.clone();
+    let mut rest = first;
+    for axis in (0..from.len()).rev() {
+        cut = cut.sliced(axis, rest % from[axis], shape[axis])?;
+        rest /= from[axis];
+    }
+    Some(cut)
+}
+
+/// Where each element of a view lies in the buffer, in the order of its axes.
+pub(super) fn places(view: &View) -> Vec<usize> {
+    let mut places = vec![view.offset];
+    for Atom { size, stride } in view.axes.iter().flatten() {
+        places = places.iter().flat_map(|at| (0..*size).map(move |step| at + step * stride)).collect();
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_core::ops::array::Slice;
+
+    use super::*;
+
+    #[test]
+    fn a_slice_is_found_where_it_lies() {
+        let op = Slice { axis: 1, start: 2.to_dim(), end: 5.to_dim() };
+        let planes = View::row_major(3, &[2, 4, 6]).moved(2, 1);
+        let view = movement(&op, &planes, &[], &[2, 3, 4]).unwrap();
+        assert_eq!(view, planes.sliced(1, 2, 3).unwrap());
+    }
+}
