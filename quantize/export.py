@@ -5,8 +5,11 @@
 Names of inputs and outputs, their types and their dynamic axes follow Optimum's exporter, so packs
 written here and by `optimum-cli export onnx` are loaded the same way:
 
-    text_encoder  input_ids [B, 77] i32 -> last_hidden_state [B, 77, C], pooler_output [B, C]
+    text_encoder  input_ids [B, 77] i32 -> last_hidden_state [B, 77, C], pooler_output [B, C]; a
+                  CLIPTextModelWithProjection gives text_embeds [B, P] too
+    image_encoder pixel_values [B, 3, S, S] -> image_embeds [B, P], if the folder has one
     unet          sample [B, 4, h, w], timestep [1] i64, encoder_hidden_states [B, 77, C] -> out_sample
+    unet_*        further UNets of the folder (a distilled one, say), like unet
     vae_decoder   latent_sample [B, 4, h, w] -> sample [B, 3, H, W] in -1..1 (latents already unscaled)
     vae_encoder   sample [B, 3, H, W] -> latent_parameters [B, 8, h, w] (mean, log variance)
 
@@ -17,6 +20,7 @@ and every runtime knows them.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -25,7 +29,7 @@ import onnx
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 OPSET = 17
 TOKENS = 77
@@ -34,16 +38,28 @@ TOKENS = 77
 class TextEncoder(torch.nn.Module):
     """The causal mask is handed over ready made, so that it becomes a constant of the graph."""
 
-    def __init__(self, model: CLIPTextModel):
+    def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection):
         super().__init__()
-        self.model = model
+        self.projection = getattr(model, "text_projection", None)
+        self.model = model if self.projection is None else model.text_model
         length = model.config.max_position_embeddings
         mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
         self.register_buffer("mask", mask[None, None], persistent=False)
 
     def forward(self, input_ids):
         out = self.model(input_ids=input_ids, attention_mask=self.mask)
-        return out.last_hidden_state, out.pooler_output
+        if self.projection is None:
+            return out.last_hidden_state, out.pooler_output
+        return out.last_hidden_state, out.pooler_output, self.projection(out.pooler_output)
+
+
+class ImageEncoder(torch.nn.Module):
+    def __init__(self, model: CLIPVisionModelWithProjection):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        return self.model(pixel_values=pixel_values).image_embeds
 
 
 class Unet(torch.nn.Module):
@@ -96,43 +112,69 @@ def write_onnx(module, inputs: dict, outputs: list[str], axes: dict, path: Path)
     onnx.save(model, str(path))
 
 
-def export(source: Path, target: Path) -> None:
-    text = CLIPTextModel.from_pretrained(source / "text_encoder", attn_implementation="eager").float()
-    unet = UNet2DConditionModel.from_pretrained(source / "unet").float()
-    vae = AutoencoderKL.from_pretrained(source / "vae").float()
-    unet.set_attn_processor(AttnProcessor())
-    vae.set_attn_processor(AttnProcessor())
-    torch.manual_seed(0)
-    # Batch 2: a dimension of 1 could be taken for a constant while tracing.
+BATCH = {0: "batch_size"}
+PLANE = {**BATCH, 2: "height", 3: "width"}
+SMALL = {**BATCH, 2: "height_latent", 3: "width_latent"}
+# Examples have a batch of 2: a dimension of 1 could be taken for a constant while tracing.
+
+
+def export_text_encoder(source: Path, target: Path) -> None:
+    projected = json.loads((source / "config.json").read_text())["architectures"] == ["CLIPTextModelWithProjection"]
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    text = kind.from_pretrained(source, attn_implementation="eager").float()
     ids = torch.full((2, text.config.max_position_embeddings), text.config.eos_token_id, dtype=torch.int32)
-    latents = torch.randn(2, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-    states = torch.randn(2, text.config.max_position_embeddings, unet.config.cross_attention_dim)
+    outputs = ["last_hidden_state", "pooler_output", *(["text_embeds"] if projected else [])]
+    write_onnx(TextEncoder(text), {"input_ids": ids}, outputs, {name: BATCH for name in ("input_ids", *outputs)},
+               target / "model.onnx")
+
+
+def export_image_encoder(source: Path, target: Path) -> None:
+    image = CLIPVisionModelWithProjection.from_pretrained(source, attn_implementation="eager").float()
+    side = image.config.image_size
+    write_onnx(ImageEncoder(image), {"pixel_values": torch.randn(2, 3, side, side)}, ["image_embeds"],
+               {"pixel_values": BATCH, "image_embeds": BATCH}, target / "model.onnx")
+
+
+def export_unet(source: Path, target: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(source).float()
+    unet.set_attn_processor(AttnProcessor())
+    config = unet.config
+    sample = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
+    states = torch.randn(2, TOKENS, config.cross_attention_dim)
+    write_onnx(
+        Unet(unet), {"sample": sample, "timestep": torch.tensor([500]), "encoder_hidden_states": states}, ["out_sample"],
+        {"sample": PLANE, "timestep": {0: "steps"}, "encoder_hidden_states": BATCH, "out_sample": PLANE},
+        target / "model.onnx",
+    )
+
+
+def export_vae(source: Path, target: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(source).float()
+    vae.set_attn_processor(AttnProcessor())
     image = torch.randn(2, vae.config.in_channels, vae.config.sample_size, vae.config.sample_size)
+    side = vae.config.sample_size >> (len(vae.config.block_out_channels) - 1)
+    latents = torch.randn(2, vae.config.latent_channels, side, side)
+    write_onnx(VaeDecoder(vae), {"latent_sample": latents}, ["sample"], {"latent_sample": SMALL, "sample": PLANE},
+               target / "vae_decoder/model.onnx")
+    write_onnx(VaeEncoder(vae), {"sample": image}, ["latent_parameters"], {"sample": PLANE, "latent_parameters": SMALL},
+               target / "vae_encoder/model.onnx")
+    for part in ("vae_decoder", "vae_encoder"):
+        shutil.copy(source / "config.json", target / part / "config.json")
 
-    write_onnx(
-        TextEncoder(text), {"input_ids": ids}, ["last_hidden_state", "pooler_output"],
-        {"input_ids": {0: "batch_size"}, "last_hidden_state": {0: "batch_size"}, "pooler_output": {0: "batch_size"}},
-        target / "text_encoder/model.onnx",
-    )
-    plane = {0: "batch_size", 2: "height", 3: "width"}
-    write_onnx(
-        Unet(unet),
-        {"sample": latents, "timestep": torch.tensor([500]), "encoder_hidden_states": states},
-        ["out_sample"],
-        {"sample": plane, "timestep": {0: "steps"}, "encoder_hidden_states": {0: "batch_size"}, "out_sample": plane},
-        target / "unet/model.onnx",
-    )
-    small = {0: "batch_size", 2: "height_latent", 3: "width_latent"}
-    write_onnx(VaeDecoder(vae), {"latent_sample": latents}, ["sample"],
-               {"latent_sample": small, "sample": plane}, target / "vae_decoder/model.onnx")
-    write_onnx(VaeEncoder(vae), {"sample": image}, ["latent_parameters"],
-               {"sample": plane, "latent_parameters": small}, target / "vae_encoder/model.onnx")
 
-    for part, origin in (("text_encoder", "text_encoder"), ("unet", "unet"), ("vae_decoder", "vae"), ("vae_encoder", "vae")):
-        shutil.copy(source / origin / "config.json", target / part / "config.json")
+def export(source: Path, target: Path) -> None:
+    torch.manual_seed(0)
+    parts = {"text_encoder": export_text_encoder, "image_encoder": export_image_encoder}
+    parts |= {folder.name: export_unet for folder in sorted(source.glob("unet*")) if folder.is_dir()}
+    for name, function in parts.items():
+        if (source / name).exists():
+            function(source / name, target / name)
+            shutil.copy(source / name / "config.json", target / name / "config.json")
+    export_vae(source / "vae", target)
     shutil.copy(source / "model_index.json", target)
-    for folder in ("scheduler", "tokenizer"):
-        shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
+    for folder in ("scheduler", "tokenizer", "feature_extractor"):
+        if (source / folder).exists():
+            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Writes `easel.toml` on top of a pack: title, licence, presets and a SHA-256 of every file it runs on.
 
-    python quantize/manifest.py PACK --title T --licence L --preset default:8:3.0 --preset fast:4:3.0
+    python quantize/manifest.py PACK --title T --licence L --preset default:8:3.0 --preset fast:2:1.0:lcm:unet_fast
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from pathlib import Path
 DOCUMENTATION = {".md", ".png", ".toml"}
 
 
-def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int) -> str:
-    """The text of easel.toml; each preset is NAME:STEPS:GUIDANCE, `size` is pixels square."""
+def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int, smallest: int | None) -> str:
+    """The text of easel.toml; each preset is NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]], `size` is pixels square.
+
+    A preset whose UNet the pack does not have is left out.
+    """
     lines = [f"title = {json.dumps(title)}", f"licence = {json.dumps(licence)}"]
+    if smallest:
+        lines.append(f"smallest = {smallest}")
     for preset in presets:
-        name, steps, guidance = preset.split(":")
+        name, steps, guidance, scheduler, unet = (*preset.split(":"), "", "")[:5]
+        if unet and not (pack / unet).exists():
+            continue
         lines += ["", f"[presets.{name}]", f"steps = {int(steps)}", f"guidance_scale = {float(guidance)}",
                   f"width = {size}", f"height = {size}"]
+        lines += [f"{key} = {json.dumps(value)}" for key, value in (("scheduler", scheduler), ("unet", unet)) if value]
     lines += ["", "[checksums]"]
     for path in sorted(p for p in pack.rglob("*") if p.is_file()):
         if path.suffix not in DOCUMENTATION and not path.name.startswith("LICENSE"):
@@ -33,10 +41,11 @@ def main() -> None:
     parser.add_argument("pack", type=Path)
     parser.add_argument("--title", required=True)
     parser.add_argument("--licence", required=True)
-    parser.add_argument("--preset", action="append", default=[], help="NAME:STEPS:GUIDANCE")
+    parser.add_argument("--preset", action="append", default=[], help="NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]]")
+    parser.add_argument("--smallest", type=int, help="pixels below which pictures are made larger and averaged")
     args = parser.parse_args()
     vae = json.loads((args.pack / "vae_decoder/config.json").read_text())
-    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"])
+    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"], args.smallest)
     (args.pack / "easel.toml").write_text(text, encoding="utf-8")
 
 

@@ -102,6 +102,29 @@ fn a_pack_without_a_network_is_refused_before_the_daemon_starts() {
     assert!(stderr(&output).contains("unet/model.onnx"), "{}", stderr(&output));
 }
 
+#[test]
+fn a_preset_that_cannot_work_is_refused_before_the_daemon_starts() {
+    let dir = TempDir::new().unwrap();
+    copy(&pack(), dir.path());
+    let pack = dir.path().to_str().unwrap();
+    let manifest = dir.path().join("easel.toml");
+    let cases: [(&str, &[&str]); 4] = [
+        ("unet = \"unet_best\"", &["unet_best/model.onnx", "is missing"]),
+        ("unet = \"../unet\"", &["easel.toml", "'../unet'"]),
+        ("scheduler = \"magic\"", &["easel.toml", "magic"]),
+        ("stpes = 4", &["easel.toml", "stpes"]),
+    ];
+    for (line, wanted) in cases {
+        fs::write(&manifest, format!("[presets.fast]\n{line}\n")).unwrap();
+        let output = serve(&[], &[("EASELD__MQTT__URL", "none"), ("EASELD__MODELS__DEFAULT", pack)]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}: {message}");
+        for part in wanted {
+            assert!(message.contains(part), "{line}: no {part:?} in {message}");
+        }
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use easeld::config::Settings;
 use easeld::daemon;
-use easeld::diffusion::request::{GenerationRequest, PackDefaults};
-use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture, Progress};
+use easeld::diffusion::pipeline::Progress;
+use easeld::diffusion::presets::{PackDefaults, Preset};
+use easeld::diffusion::request::GenerationRequest;
+use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 use listener::{Listener, publish};
 use mosquitto::Mosquitto;
 use tokio::sync::oneshot;
@@ -66,13 +68,17 @@ impl Running {
             name: "scripted".to_owned(),
             title: "Scripted".to_owned(),
             pack_hash: "0".repeat(64),
-            defaults: PackDefaults {
-                width: 64,
-                height: 64,
-                steps: 2,
-                guidance_scale: 1.0,
-                size_multiple: 16,
-            },
+            defaults: PackDefaults::new(
+                Preset {
+                    width: 64,
+                    height: 64,
+                    steps: 2,
+                    guidance_scale: 1.0,
+                    scheduler: None,
+                    unet: "unet".to_owned(),
+                },
+                16,
+            ),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {

@@ -9,13 +9,14 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
 use easeld::generator::Generator;
 use easeld::packs::Pack;
-use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 
 /// Passes every call on and remembers its batch size.
 struct Watched<T> {
@@ -27,7 +28,10 @@ impl Models for Watched<PackModels> {
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
         Ok(self)
     }
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        self.inner.image_encoder()
+    }
+    fn unet(&mut self, _name: &str) -> Result<&mut dyn Unet, ModelError> {
         Ok(self)
     }
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
@@ -40,6 +44,9 @@ impl TextEncoder for Watched<PackModels> {
         self.calls.borrow_mut().push(("text_encoder", token_ids.nrows()));
         self.inner.text_encoder()?.encode(token_ids)
     }
+    fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError> {
+        self.inner.text_encoder()?.project(token_ids)
+    }
 }
 
 impl Unet for Watched<PackModels> {
@@ -50,7 +57,7 @@ impl Unet for Watched<PackModels> {
         text_embeddings: ArrayView3<'_, f32>,
     ) -> Result<Array4<f32>, ModelError> {
         self.calls.borrow_mut().push(("unet", latents.dim().0));
-        self.inner.unet()?.predict(latents, timestep, text_embeddings)
+        self.inner.unet("unet")?.predict(latents, timestep, text_embeddings)
     }
 }
 
@@ -69,6 +76,10 @@ struct Run {
 
 /// Two steps at `guidance_scale`; the observer breaks before the event numbered `stop_at`.
 fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
+    run_with(&mut EmbeddingCache::new(0), guidance_scale, residency, stop_at)
+}
+
+fn run_with(cache: &mut EmbeddingCache, guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
     let pack = Pack::open(&pack::bundled()).unwrap();
     let raw = RawRequest {
         prompt: "a cat on a blue background".to_owned(),
@@ -78,20 +89,16 @@ fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
     let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
-    let [token_ids, negative_token_ids] =
-        ["a cat on a blue background", ""].map(|p| tokenizer.encode(p).token_ids);
+    let [prompt, negative_prompt] =
+        ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
     let config = pack.pipeline_config();
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
     let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
-    let inputs = Inputs {
-        request: &request,
-        token_ids: &token_ids,
-        negative_token_ids: &negative_token_ids,
-        latents: None,
-    };
+    let inputs =
+        Inputs { request: &request, prompt: &prompt, negative_prompt: &negative_prompt, latents: None };
     let mut progress = Vec::new();
-    let result = pipeline::generate(&mut models, &config, &inputs, &mut |event| {
+    let result = pipeline::generate(&mut models, cache, &config, &inputs, &mut |event| {
         if progress.len() == stop_at {
             return ControlFlow::Break(());
         }
@@ -104,10 +111,27 @@ fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
 #[test]
 fn guidance_runs_both_halves_in_one_call_and_guidance_one_runs_half() {
     let guided = run(3.0, Residency::Warm, usize::MAX);
-    assert_eq!(guided.calls, [("text_encoder", 2), ("unet", 2), ("unet", 2), ("vae_decoder", 1)]);
+    assert_eq!(
+        guided.calls,
+        [("text_encoder", 1), ("text_encoder", 1), ("unet", 2), ("unet", 2), ("vae_decoder", 1)]
+    );
     let unguided = run(1.0, Residency::Warm, usize::MAX);
     assert_eq!(unguided.calls, [("text_encoder", 1), ("unet", 1), ("unet", 1), ("vae_decoder", 1)]);
     assert_ne!(guided.result.unwrap().image, unguided.result.unwrap().image);
+}
+
+#[test]
+fn a_repeated_prompt_skips_the_text_encoder_while_the_cache_has_room() {
+    let encoded = |cache: &mut EmbeddingCache| {
+        let run = run_with(cache, 3.0, Residency::Warm, usize::MAX);
+        (run.calls.iter().filter(|call| call.0 == "text_encoder").count(), run.result.unwrap().image)
+    };
+    let mut cache = EmbeddingCache::new(2);
+    let (first, image) = encoded(&mut cache);
+    assert_eq!((first, encoded(&mut cache)), (2, (0, image)));
+    // Room for one: prompt and negative prompt take turns.
+    let mut cache = EmbeddingCache::new(1);
+    assert_eq!([encoded(&mut cache).0, encoded(&mut cache).0], [2, 2]);
 }
 
 #[test]
@@ -124,14 +148,14 @@ fn the_observer_hears_every_step_and_can_stop_between_them() {
     assert_eq!(whole.progress, [Progress::TextEncoder, step(0), step(1), step(2), Progress::VaeDecoder]);
     let stopped = run(3.0, Residency::Warm, 2);
     assert!(matches!(stopped.result, Err(PipelineError::Cancelled)));
-    assert_eq!(stopped.calls, [("text_encoder", 2), ("unet", 2)]);
+    assert_eq!(stopped.calls, [("text_encoder", 1), ("text_encoder", 1), ("unet", 2)]);
 }
 
 #[test]
 fn a_generator_recovers_after_a_cancelled_picture() {
     let pack = Pack::open(&pack::bundled()).unwrap();
     let defaults = pack.defaults();
-    let mut generator = Generator::new(pack, EngineOptions::default()).unwrap();
+    let mut generator = Generator::new(pack, EngineOptions::default(), 4).unwrap();
     let raw = RawRequest { prompt: "owl".to_owned(), steps: Some(1), ..RawRequest::default() };
     let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     assert!(generator.generate(&request, None, &mut |_| ControlFlow::Break(())).is_err());

@@ -113,7 +113,7 @@ fn a_seed_gives_the_same_picture_again_and_mqtt5_clients_may_say_json() {
 fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
     let mut s = setup(&[]);
     let long = "x".repeat(1 << 20);
-    let cases: [(&str, Value, &str, &str); 18] = [
+    let cases: [(&str, Value, &str, &str); 24] = [
         ("unknown", json!({"prompt": "a", "stpes": 5}), "unknown_field", "stpes"),
         ("mistyped", json!({"prompt": "a", "seed": "7"}), "wrong_type", "seed"),
         ("no-prompt", json!({"seed": 7}), "missing_field", "prompt"),
@@ -130,6 +130,17 @@ fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
         ("guidance", json!({"prompt": "a", "guidance_scale": -1}), "invalid_value", "guidance_scale"),
         ("seed", json!({"prompt": "a", "seed": 4_294_967_296_u64}), "invalid_value", "seed"),
         ("scheduler", json!({"prompt": "a", "scheduler": "magic"}), "invalid_value", "scheduler"),
+        (
+            "options",
+            json!({"prompt": "a", "scheduler_options": {"etta": 1}}),
+            "invalid_value",
+            "scheduler_options.etta",
+        ),
+        ("lcm", json!({"prompt": "a", "scheduler": "lcm", "steps": 51}), "invalid_value", "steps"),
+        ("bracket", json!({"prompt": "a (red cat"}), "invalid_value", "prompt"),
+        ("brace", json!({"prompt": "a {red|blue cat"}), "invalid_value", "prompt"),
+        ("weight", json!({"prompt": "a", "negative_prompt": "(a:1e9)"}), "invalid_value", "negative_prompt"),
+        ("preset", json!({"prompt": "a", "preset": "best"}), "invalid_value", "preset"),
         ("model", json!({"prompt": "a", "model": "sd35"}), "invalid_value", "model"),
         ("later", json!({"prompt": "a", "num_images": 4}), "unsupported", "num_images"),
     ];

@@ -11,6 +11,8 @@ import torch
 
 import models
 import tokenizer as T
+from session import averaged
+from train_vae import tuned_vae
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -19,7 +21,7 @@ INDEX = {
     "requires_safety_checker": False,
     "safety_checker": [None, None],
     "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
@@ -34,25 +36,36 @@ def drop_infinities(path: Path) -> None:
 
 
 def assemble(state: Path, out: Path, untrained: bool = False) -> None:
-    """Checkpoints in `state` -> diffusers folder `out`. `untrained` keeps the random initialisation."""
+    """Checkpoints in `state` -> diffusers folder `out`. `untrained` keeps the random initialisation.
+
+    The distilled UNet and the image tower are left out while there is no checkpoint of them.
+    """
     torch.manual_seed(0)
     shutil.rmtree(out, ignore_errors=True)
     T.write_tokenizer(out / "tokenizer")
-    vae, unet = models.build_vae(), models.build_unet()
+    vae, unet, fast, image = models.build_vae(), models.build_unet(), models.build_unet(), models.build_image_encoder()
     text = models.build_text_encoder(len(T.load_tokenizer(out / "tokenizer")))
-    scaling = 1.0
+    has_fast, has_image = (untrained or (state / name).exists() for name in ("fast.pt", "image.pt"))
     if not untrained:
-        tuned = state / "decoder.pt"
-        vae_path = tuned if tuned.exists() else state / "vae-unit.pt"
-        vae.load_state_dict(torch.load(vae_path, map_location="cpu")["ema"])
-        saved = torch.load(state / "unet.pt", map_location="cpu")
-        unet.load_state_dict(saved["unet_ema"])
-        text.load_state_dict(saved["text_ema"])
-        scaling = round(saved["scaling_factor"], 6)
-    vae.register_to_config(scaling_factor=scaling)
+        vae.load_state_dict(tuned_vae(state))
+        unet.load_state_dict(averaged(state / "unet.pt", "unet"))
+        text.load_state_dict(averaged(state / "unet.pt", "text"))
+        if has_fast:
+            fast.load_state_dict(averaged(state / "fast.pt", "unet"))
+        if has_image:
+            image.load_state_dict(averaged(state / "image.pt", "image"))
+            text.text_projection.load_state_dict(averaged(state / "image.pt", "projection"))
     vae.save_pretrained(out / "vae")
     unet.save_pretrained(out / "unet")
     text.save_pretrained(out / "text_encoder")
+    index = dict(INDEX)
+    if has_fast:
+        fast.save_pretrained(out / "unet_fast")
+    if has_image:
+        image.save_pretrained(out / "image_encoder")
+        models.build_image_processor().save_pretrained(out / "feature_extractor")
+        index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+        index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
     models.build_scheduler().save_pretrained(out / "scheduler")
     drop_infinities(out / "scheduler/scheduler_config.json")
-    (out / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

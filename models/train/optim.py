@@ -54,6 +54,8 @@ class Optimisers:
         matrices, others = [], []
         for module in modules:
             for name, p in module.named_parameters():
+                if not p.requires_grad:
+                    continue
                 small = min(p.shape[0], p[0].numel()) < 16 if p.ndim > 1 else True
                 (others if small or "embedding" in name else matrices).append(p)
         self.parameters = matrices + others
@@ -99,6 +101,8 @@ class Ema:
     def update(self, module: torch.nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+        for mine, theirs in zip(self.module.buffers(), module.buffers()):
+            mine.copy_(theirs)
 
 
 def save_atomic(value, path: Path) -> None:

@@ -1,35 +1,59 @@
 """Renders training scenes: glyphs of Noto Color Emoji on plain backgrounds, with captions.
 
 The font's bitmaps are drawn once at their native 109 px, shrunk to every size a scene may use and
-kept as premultiplied RGBA, so one scene costs a few array operations.
+kept as premultiplied RGBA, so one scene costs a few array operations. Corners of glyphs lie on a grid
+of GRID pixels, the size of one latent cell: a shift of an object is then a shift of its latents, which a
+convolutional network gets for nothing, and every pixel of training goes into shapes rather than phases.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import vocabulary as V
+from captions import Captions
 
-SIZE = 64  # pixels, width and height of a scene
+SIZE = 128  # pixels, width and height of a scene
+GRID = 8  # pixels between places a glyph's corner may have
+MARGIN = 0.04  # room on each side of a glyph, so that neighbours and edges are not touched; share of its size
 NATIVE = 109  # the only size the font's CBDT bitmaps exist at
-ONE = range(38, 53, 2)  # glyph sizes where one object stands alone, pixels
-TWO = range(24, 31, 1)  # glyph sizes where two objects share the scene, pixels
+ONE = (80, 96, 112)  # glyph sizes where one object stands alone, pixels
+TWO = (48, 56)  # glyph sizes where two objects share the scene, pixels
+TWO_SHARE = 0.5  # share of scenes with two objects
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: `objects` are (index, size, x, y) with the left or upper one first."""
+
+    colour: str
+    arrangement: str
+    objects: tuple[tuple[int, int, int, int], ...]
+
+
+def trainable(scene: Scene) -> bool:
+    """Whether training may show this scene: no combination in it is held out, and no object is there twice."""
+    which = [o[0] for o in scene.objects]
+    if any(V.pair_held_out(i, scene.colour) for i in which):
+        return False
+    return len(which) == 1 or (which[0] != which[1] and not V.triple_held_out(which[0], which[1], scene.arrangement))
+
+
 def draw_glyph(font: ImageFont.FreeTypeFont, codepoint: int) -> Image.Image:
-    """One glyph, cropped to its ink and centred on a transparent square."""
+    """One glyph, cropped to its ink and centred on a transparent square with a little room around it."""
     canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((12, 12), chr(codepoint), font=font, embedded_color=True)
     box = canvas.getbbox()
     if box is None:
         raise ValueError(f"the font draws nothing for U+{codepoint:X}")
     ink = canvas.crop(box)
-    side = max(ink.size)
+    side = round(max(ink.size) * (1 + 2 * MARGIN))
     square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     square.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
     return square
@@ -52,89 +76,99 @@ class Scenes:
 
     def __init__(self, seed: int, font: Path = FONT):
         self.rng = np.random.default_rng(seed)
+        self.captions = Captions(self.rng)
         face = ImageFont.truetype(str(font), NATIVE)
-        self.names = list(V.OBJECTS)
-        self.colours = list(V.COLOURS)
         self.glyphs: list[dict[int, np.ndarray]] = []
         for codepoint in V.OBJECTS.values():
             glyph = draw_glyph(face, codepoint)
-            self.glyphs.append({s: shrink(glyph, s) for s in sorted({*ONE, *TWO})})
+            self.glyphs.append({s: shrink(glyph, s) for s in (*ONE, *TWO)})
 
-    def _background(self, colour: str) -> np.ndarray:
-        """[64, 64, 3] in 0..1, with a slight shade."""
+    def shade(self, colour: str) -> np.ndarray:
+        """A background near `colour`, RGB in 0..1."""
         rgb = np.array(V.COLOURS[colour], dtype=np.float32) / 255.0
-        rgb = np.clip(rgb * self.rng.uniform(0.95, 1.05) + self.rng.normal(0, 0.012, 3), 0, 1)
-        return np.broadcast_to(rgb.astype(np.float32), (SIZE, SIZE, 3)).copy()
+        shaded = rgb * self.rng.uniform(0.95, 1.05) + self.rng.normal(0, 0.012, 3)
+        return np.clip(shaded, 0, 1).astype(np.float32)
 
-    def _put(self, scene: np.ndarray, which: int, size: int, cx: float, cy: float) -> None:
-        glyph = self.glyphs[which][size]
-        x = int(np.clip(round(cx - size / 2), 0, SIZE - size))
-        y = int(np.clip(round(cy - size / 2), 0, SIZE - size))
-        patch = scene[y : y + size, x : x + size]
-        patch *= 1.0 - glyph[..., 3:]
-        patch += glyph[..., :3]
+    def _cell(self, centre: int, size: int, reach: int) -> int:
+        """A corner on the grid with the glyph's middle within `reach` cells of `centre`, inside the scene."""
+        nearest = round((centre - size / 2) / GRID)
+        choices = [c for c in range(nearest - reach, nearest + reach + 1) if 0 <= c * GRID <= SIZE - size]
+        return GRID * choices[self.rng.integers(len(choices))]
 
-    def _noun(self, which: int) -> str:
-        names = self.names[which]
-        if len(names) > 1 and self.rng.random() < 0.25:
-            return str(self.rng.choice(names[1:]))
-        return names[0]
+    def place_one(self, which: int, colour: str) -> Scene:
+        size = ONE[self.rng.integers(len(ONE))]
+        middle = SIZE // 2
+        return Scene(colour, "one", ((which, size, self._cell(middle, size, 1), self._cell(middle, size, 1)),))
 
-    def _colour_word(self, colour: str) -> str:
-        others = V.COLOUR_SYNONYMS.get(colour, ())
-        return str(self.rng.choice(others)) if others and self.rng.random() < 0.4 else colour
+    def place_two(self, first: int, second: int, arrangement: str, colour: str) -> Scene:
+        """`first` left of or above `second`, each within its half."""
+        placed = []
+        for which, near in ((first, True), (second, False)):
+            size = TWO[self.rng.integers(len(TWO))]
+            low, high = (0, SIZE // 2 - size) if near else (SIZE // 2, SIZE - size)
+            along = int(self.rng.integers(low // GRID, high // GRID + 1)) * GRID
+            across = self._cell(SIZE // 2, size, 1)
+            placed.append((which, size, along, across) if arrangement == "beside" else (which, size, across, along))
+        return Scene(colour, arrangement, tuple(placed))
 
-    def _pick(self, table: tuple[str, ...]) -> str:
-        return table[self.rng.integers(len(table))]
+    def place(self, two_share: float = TWO_SHARE, held_out: bool | None = False) -> Scene:
+        """A random scene of combinations that training may show, only of those that it may not, or (None) of all."""
+        while True:
+            colour = V.COLOUR_NAMES[self.rng.integers(len(V.COLOUR_NAMES))]
+            first, second = (int(i) for i in self.rng.choice(len(self.glyphs), 2, replace=False))
+            if self.rng.random() < two_share:
+                arrangement = V.ARRANGEMENTS[1 + self.rng.integers(2)]
+                kept = [V.triple_held_out(first, second, arrangement), V.pair_held_out(first, colour),
+                        V.pair_held_out(second, colour)]
+                if held_out is None or ((kept[0] and (kept[1] or kept[2])) if held_out else not any(kept)):
+                    return self.place_two(first, second, arrangement, colour)
+            elif held_out is None or V.pair_held_out(first, colour) == held_out:
+                return self.place_one(first, colour)
 
-    def one(self, which: int, colour: str) -> tuple[np.ndarray, str]:
-        scene = self._background(colour)
-        size = int(self.rng.choice(ONE))
-        slack = (SIZE - size) / 2 - 2
-        dx, dy = np.clip(self.rng.normal(0, 2.0, 2), -slack, slack)
-        self._put(scene, which, size, 32 + dx, 32 + dy)
-        noun = self._noun(which)
-        table = V.ONE_OBJECT_NO_COLOUR if self.rng.random() < 0.12 else V.ONE_OBJECT
-        text = self._pick(table).format(a=V.with_article(noun), A=noun, c=self._colour_word(colour))
-        return scene, text
+    def sibling(self, scene: Scene) -> Scene:
+        """The same scene with one thing changed: an object, the background, or the two objects' order."""
+        while True:
+            roll, objects, colour = self.rng.random(), list(scene.objects), scene.colour
+            if roll < 0.3:
+                colour = V.COLOUR_NAMES[self.rng.integers(len(V.COLOUR_NAMES))]
+            elif roll < 0.65 or len(objects) == 1:
+                at = int(self.rng.integers(len(objects)))
+                objects[at] = (int(self.rng.integers(len(self.glyphs))), *objects[at][1:])
+            else:
+                objects = [(b[0], *a[1:]) for a, b in zip(objects, objects[::-1])]
+            changed = Scene(colour, scene.arrangement, tuple(objects))
+            if changed != scene and trainable(changed):
+                return changed
 
-    def two(self, first: int, second: int, colour: str) -> tuple[np.ndarray, str]:
-        scene = self._background(colour)
-        relation = str(self.rng.choice(list(V.RELATIONS)))
-        # "a next to b": a stands on the left, as one reads.
-        place = "left" if relation == "beside" else relation
-        sizes = self.rng.choice(TWO, 2)
-        near, far = 16.5 + self.rng.normal(0, 1.0), 47.5 + self.rng.normal(0, 1.0)
-        across = 32 + self.rng.normal(0, 2.0, 2)
-        centre = {
-            "left": ((near, across[0]), (far, across[1])),
-            "right": ((far, across[0]), (near, across[1])),
-            "above": ((across[0], near), (across[1], far)),
-            "below": ((across[0], far), (across[1], near)),
-        }[place]
-        for which, size, (cx, cy) in zip((first, second), sizes, centre):
-            self._put(scene, which, int(size), cx, cy)
-        a, b = self._noun(first), self._noun(second)
-        table = V.TWO_OBJECTS_NO_COLOUR if self.rng.random() < 0.10 else V.TWO_OBJECTS
-        text = self._pick(table).format(
-            a=V.with_article(a), b=V.with_article(b), A=a, B=b,
-            rel=self._pick(V.RELATIONS[relation]), c=self._colour_word(colour),
-        )
-        return scene, text
+    def render(self, scene: Scene, background: np.ndarray | None = None) -> np.ndarray:
+        """Picture [128, 128, 3] in 0..1."""
+        rgb = self.shade(scene.colour) if background is None else background
+        picture = np.empty((SIZE, SIZE, 3), np.float32)
+        picture[:] = rgb
+        for which, size, x, y in scene.objects:
+            glyph = self.glyphs[which][size]
+            patch = picture[y : y + size, x : x + size]
+            patch *= 1.0 - glyph[..., 3:]
+            patch += glyph[..., :3]
+        return picture
 
-    def draw(self, two_share: float = 0.45) -> tuple[np.ndarray, str]:
-        """A random scene [64, 64, 3] in 0..1 and its caption."""
-        colour = self.colours[self.rng.integers(len(self.colours))]
-        first, second = self.rng.choice(len(self.glyphs), 2, replace=False)
-        if self.rng.random() < two_share:
-            return self.two(int(first), int(second), colour)
-        return self.one(int(first), colour)
+    def caption(self, scene: Scene) -> str:
+        if scene.arrangement == "one":
+            return self.captions.one(scene.objects[0][0], scene.colour)
+        return self.captions.two(scene.objects[0][0], scene.objects[1][0], scene.arrangement, scene.colour)
 
-    def batch(self, count: int) -> tuple[np.ndarray, list[str]]:
-        """Images [count, 3, 64, 64] float32 in -1..1 and captions."""
-        pairs = [self.draw() for _ in range(count)]
-        images = np.stack([p[0] for p in pairs]).transpose(0, 3, 1, 2) * 2.0 - 1.0
-        return np.ascontiguousarray(images, dtype=np.float32), [p[1] for p in pairs]
+    def pictures(self, scenes: list[Scene]) -> np.ndarray:
+        """[count, 3, 128, 128] float32 in -1..1."""
+        images = np.stack([self.render(s) for s in scenes]).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(images * 2.0 - 1.0)
+
+    def crops(self, count: int, size: int) -> np.ndarray:
+        """Random windows of random scenes, [count, 3, size, size] in -1..1, for the autoencoder."""
+        out = np.empty((count, 3, size, size), np.float32)
+        for i in range(count):
+            y, x = self.rng.integers(0, SIZE - size + 1, 2)
+            out[i] = self.render(self.place())[y : y + size, x : x + size].transpose(2, 0, 1) * 2.0 - 1.0
+        return out
 
 
 def font_digest(font: Path = FONT) -> str:

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import vocabulary as V
+import captions
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77  # tokens a prompt is padded to, with END as SD 1.x does
@@ -49,7 +49,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 def write_tokenizer(folder: Path) -> int:
     """Writes vocab.json, merges.txt and their config; returns the number of tokens."""
     folder.mkdir(parents=True, exist_ok=True)
-    merges = learn_merges(V.every_word())
+    merges = learn_merges(captions.every_word())
     symbols = byte_symbols()
     tokens = [*symbols, *(s + "</w>" for s in symbols), *(a + b for a, b in merges), START, END]
     if len(set(tokens)) != len(tokens):

@@ -1,13 +1,13 @@
-"""Trains the UNet and the text encoder together on cached latents, bounded by wall time, resumable.
+"""Trains the UNet and the text tower together on cached latents, bounded by wall time, resumable.
 
 v-prediction (Salimans and Ho 2022): with z_t = a z + s e the network learns v = a e - s z. One
 caption in ten is dropped for classifier-free guidance (Ho and Salimans 2022). Latents are
-[B, 4, 16, 16] times the scaling factor, token ids [B, 77].
+[B, 12, 16, 16] of unit deviation (`centre_latents`), token ids [B, 77]. The text tower starts as CLIP's and learns on
+at a fraction of the rate: what places two objects is finer than what a contrast of pictures teaches.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -15,104 +15,92 @@ from tqdm import tqdm
 
 import models
 import tokenizer as T
-from optim import Ema, Optimisers, rate_factor, save_atomic
-from parallel import average, barrier
+from optim import save_atomic
+from parallel import barrier
 from scenes import Scenes
+from session import Session, averaged
 
-BATCH = 32  # over all processes
+BATCH = 64  # over all processes
 CAPTION_DROPOUT = 0.1
-SAVE_EVERY = 60.0  # seconds
 MUON_LR, ADAM_LR = 3e-3, 1e-3
+DECAY = 0.9995  # of the moving average
+WORDINGS = 2  # captions kept for each scene
+SHARD = 4096  # scenes in a file of cached latents
 
 
 def encode_scenes(rank: int, world: int, state: Path, count: int, device: str, seed: int) -> None:
-    """Renders `count` scenes and keeps their latents (float16) and token ids in `latents-RANK.pt`."""
-    path = state / f"latents-{rank}.pt"
-    if not path.exists():
-        vae = models.build_vae().to(device).eval()
-        vae.load_state_dict(torch.load(state / "vae-unit.pt", map_location=device)["ema"])
-        tokenizer = T.load_tokenizer(state / "tokenizer")
-        scenes = Scenes(seed + 7_000_000 + rank)
+    """Renders `count` scenes and keeps their latents (float16) and token ids in `latents-NUMBER.pt`.
+
+    Shards that are there already are kept, so a larger count later adds to them.
+    """
+    vae = models.build_vae().to(device).eval()
+    vae.load_state_dict(averaged(state / "vae-unit.pt", "vae", device))
+    tokenizer = T.load_tokenizer(state / "tokenizer")
+    missing = [n for n in range(rank, -(-count // SHARD), world) if not (state / f"latents-{n}.pt").exists()]
+    for number in tqdm(missing, desc="latents", unit="shard", disable=rank > 0):
+        scenes = Scenes(seed + 7_000_000 + number)
         latents, ids = [], []
-        for _ in tqdm(range(0, count // world, 64), desc="latents", mininterval=10, disable=rank > 0):
-            x, captions = scenes.batch(64)
+        for _ in range(0, SHARD, 64):
+            drawn = [scenes.place() for _ in range(64)]
+            x = torch.from_numpy(scenes.pictures(drawn)).to(device)
             with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-                latents.append(vae.encode(torch.from_numpy(x).to(device)).latent_dist.mean.half().cpu())
-            ids.append(T.encode(tokenizer, captions).to(torch.int16))
-        save_atomic({"latents": torch.cat(latents), "ids": torch.cat(ids)}, path)
+                latents.append(vae.encode(x).latent_dist.mean.half().cpu())
+            texts = [scenes.caption(s) for s in drawn for _ in range(WORDINGS)]
+            ids.append(T.encode(tokenizer, texts).to(torch.int16).view(64, WORDINGS, -1))
+        save_atomic({"latents": torch.cat(latents), "ids": torch.cat(ids)}, state / f"latents-{number}.pt")
     barrier(world)
 
 
-def load_latents(state: Path) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """All cached latents [N, 4, 16, 16] (unscaled, float16), ids [N, 77] and the scaling factor 1 / std."""
-    parts = [torch.load(p) for p in sorted(state.glob("latents-*.pt"))]
-    latents = torch.cat([p["latents"] for p in parts])
-    return latents, torch.cat([p["ids"] for p in parts]), 1.0 / latents.float().std().item()
+class Latents:
+    """All cached latents, and batches of them."""
+
+    def __init__(self, state: Path, seed: int):
+        parts = [torch.load(p) for p in sorted(state.glob("latents-*.pt"))]
+        self.latents = torch.cat([p["latents"] for p in parts])  # [N, 12, 16, 16], float16
+        self.ids = torch.cat([p["ids"] for p in parts])  # [N, WORDINGS, 77]
+        self.empty = T.encode(T.load_tokenizer(state / "tokenizer"), [""])[0]
+        self.random = torch.Generator().manual_seed(seed)
+
+    def batch(self, count: int, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """(latents [count, 12, 16, 16], token ids [count, 77]), captions dropped with probability `dropout`."""
+        chosen = torch.randint(len(self.latents), (count,), generator=self.random)
+        wording = torch.randint(self.ids.shape[1], (count,), generator=self.random)
+        tokens = self.ids[chosen, wording].long()
+        tokens[torch.rand(count, generator=self.random) < dropout] = self.empty
+        return self.latents[chosen].float(), tokens
+
+    def noise(self, shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, generator=self.random)
+
+    def timesteps(self, count: int) -> torch.Tensor:
+        """One draw in each of `count` equal parts of the time axis: less variance than free draws."""
+        return ((torch.arange(count) + torch.rand(count, generator=self.random)) * (1000 / count)).long()
 
 
-def train_unet(rank: int, world: int, state: Path, seconds: float, device: str, seed: int,
-               muon_lr: float = MUON_LR, adam_lr: float = ADAM_LR) -> None:
+def signal_and_noise(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(a, s) of every timestep, [1000, 1, 1, 1] each."""
+    alphas = models.build_scheduler().alphas_cumprod.to(device)[:, None, None, None]
+    return alphas.sqrt(), (1 - alphas).sqrt()
+
+
+def train_unet(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
     """Trains (or goes on training) for `seconds` in all; rank 0 writes `unet.pt`."""
-    path = state / "unet.pt"
-    latents, ids, scaling = load_latents(state)
-    tokenizer = T.load_tokenizer(state / "tokenizer")
-    empty = T.encode(tokenizer, [""])[0].to(device)
     torch.manual_seed(seed)
+    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer")))
+    text.load_state_dict(averaged(state / "clip.pt", "text"))
+    text = text.to(device).train()
+    text.text_projection.requires_grad_(False)
     unet = models.build_unet().to(device).train()
-    text = models.build_text_encoder(len(tokenizer)).to(device).train()
-    averages = Ema(unet, 0.999), Ema(text, 0.999)
-    optimisers = Optimisers([unet, text], muon_lr, adam_lr)
-    start, spent, history = 0, 0.0, []
-    if path.exists():
-        saved = torch.load(path, map_location=device)
-        unet.load_state_dict(saved["unet"])
-        text.load_state_dict(saved["text"])
-        averages[0].module.load_state_dict(saved["unet_ema"])
-        averages[1].module.load_state_dict(saved["text_ema"])
-        optimisers.load(saved["optimisers"])
-        start, spent, history = saved["step"], saved["seconds"], saved["history"]
-    alphas = models.build_scheduler().alphas_cumprod.to(device)
-    random = torch.Generator().manual_seed(seed + 1000 * start + rank)
-
-    def save(step: int, elapsed: float) -> None:
-        if rank == 0:
-            save_atomic({
-                "unet": unet.state_dict(), "text": text.state_dict(),
-                "unet_ema": averages[0].module.state_dict(), "text_ema": averages[1].module.state_dict(),
-                "optimisers": optimisers.state(), "scaling_factor": scaling,
-                "step": step, "seconds": elapsed, "history": history,
-            }, path)
-
-    began, saved_at, step, elapsed = time.monotonic() - spent, spent, start, spent
-    bar = tqdm(total=int(seconds), initial=int(spent), unit="s", desc="unet", mininterval=10, disable=rank > 0)
-    shown: float | None = None
+    session = Session(state / "unet.pt", {"unet": unet, "text": text}, seconds, (MUON_LR, ADAM_LR), rank, world, DECAY)
+    data = Latents(state, seed + 1000 * session.step + rank)
+    a, s = signal_and_noise(device)
     count = BATCH // world
-    while elapsed < seconds:
-        chosen = torch.randint(len(latents), (count,), generator=random)
-        z = latents[chosen].float().to(device) * scaling
-        tokens = ids[chosen].long().to(device)
-        dropped = torch.rand(count, generator=random) < CAPTION_DROPOUT
-        tokens[dropped] = empty
-        # One draw in each of `count` equal parts of the time axis: less variance than free draws.
-        t = ((torch.arange(count) + torch.rand(count, generator=random)) * (1000 / count)).long().to(device)
-        noise = torch.randn(z.shape, generator=random).to(device)
-        a, s = alphas[t].sqrt()[:, None, None, None], (1 - alphas[t]).sqrt()[:, None, None, None]
+    while session.running():
+        z, tokens = (x.to(device) for x in data.batch(count, CAPTION_DROPOUT))
+        t = data.timesteps(count).to(device)
+        noise = data.noise(z.shape).to(device)
         with torch.autocast(device, torch.bfloat16):
-            v = unet(a * z + s * noise, t, encoder_hidden_states=models.text_states(text, tokens)).sample
-        loss = (v.float() - (a * noise - s * z)).square().mean()
-        loss.backward()
-        elapsed, loss = average(optimisers.parameters, world, time.monotonic() - began, loss.item())
-        optimisers.step(rate_factor(step, elapsed / seconds))
-        step += 1
-        averages[0].update(unet, step)
-        averages[1].update(text, step)
-        shown = loss if shown is None else 0.98 * shown + 0.02 * loss
-        bar.n = int(elapsed)
-        bar.set_postfix(step=step, loss=f"{shown:.5f}")
-        if step % 50 == 0:
-            history.append((step, elapsed, shown))
-        if elapsed - saved_at > SAVE_EVERY:
-            save(step, elapsed)
-            saved_at = elapsed
-    save(step, elapsed)
-    bar.close()
+            states = models.text_states(text, tokens)
+            v = unet(a[t] * z + s[t] * noise, t, encoder_hidden_states=states).sample
+        session.learn((v.float() - (a[t] * noise - s[t] * z)).square().mean())
+    session.close()

@@ -1,27 +1,30 @@
 """Trains the autoencoder on rendered scenes, bounded by wall time, resumable.
 
-Loss: mean squared error + mean absolute error + absolute error of the image gradients (edges), with
-a very small KL term so that latents stay near a unit Gaussian. Images are [B, 3, 64, 64] in -1..1.
+Loss: squared error + absolute error + absolute error of the image gradients (edges), with
+a very small KL term so that latents stay near a unit Gaussian. Images are [B, 3, H, W] in -1..1: windows
+of 64 x 64 pixels first, whole scenes of 128 x 128 at the end, whose plain parts the group norms must know.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import models
-from optim import Ema, Optimisers, rate_factor, save_atomic
-from parallel import average
-from scenes import Scenes
+from optim import save_atomic
+from scenes import SIZE, Scenes
+from session import Session, averaged
 
-BATCH = 16  # over all processes
+WINDOWS = 16, 64  # pictures a step over all processes, and their width and height
+WHOLE = 4, SIZE
+WINDOWS_SHARE = 0.65  # of the time
+SQUARES = 5.0  # weight of the squared error
 KL = 3e-5  # weight of the KL divergence per latent value
-DECODER_NOISE = 0.03  # standard deviations of noise on the latents the decoder alone is tuned on
-SAVE_EVERY = 60.0  # seconds
+DECODER_NOISE = 0.1  # standard deviations of noise, at most, on the latents the decoder alone is tuned on
 MUON_LR, ADAM_LR = 5e-3, 2e-3
+TUNING = 0.3  # of those rates, for the decoder alone
+DECAY = 0.998  # of the moving average
 
 
 def edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,7 +35,12 @@ def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor,
     """(training loss, mean squared error) of a reconstruction y of x."""
     mse = (y - x).square().mean()
     edge = sum((a - b).abs().mean() for a, b in zip(edges(y), edges(x)))
-    return mse + 0.5 * (y - x).abs().mean() + 0.5 * edge, mse
+    return SQUARES * mse + 0.5 * (y - x).abs().mean() + 0.5 * edge, mse
+
+
+def divergence(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    """KL divergence of each latent value's Gaussian from the unit one, averaged."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
 @torch.no_grad()
@@ -46,8 +54,8 @@ def centre_latents(state: Path, device: str, seed: int) -> Path:
     if path.exists():
         return path
     vae = models.build_vae().to(device).eval()
-    vae.load_state_dict(torch.load(state / "vae.pt", map_location=device)["ema"])
-    x = torch.from_numpy(Scenes(seed + 5_000_000).batch(512)[0]).to(device)
+    vae.load_state_dict(averaged(state / "vae.pt", "vae", device))
+    x = torch.from_numpy(Scenes(seed + 5_000_000).crops(512, SIZE)).to(device)
     z = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     mean, deviation = z.mean((0, 2, 3)), z.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
@@ -57,73 +65,58 @@ def centre_latents(state: Path, device: str, seed: int) -> Path:
     into.weight[:channels] /= deviation[:, None, None, None]
     into.bias[:channels] = (into.bias[:channels] - mean) / deviation
     into.bias[channels:] -= 2 * deviation.log()  # log variances
-    save_atomic({"ema": vae.state_dict()}, path)
+    save_atomic({"ema": {"vae": vae.state_dict()}}, path)
     return path
 
 
-def train_vae(rank: int, world: int, state: Path, seconds: float, device: str, seed: int,
-              decoder_only: bool = False, muon_lr: float = MUON_LR, adam_lr: float = ADAM_LR) -> None:
-    """Trains (or goes on training) for `seconds` in all; rank 0 writes `vae.pt` or `decoder.pt`.
-
-    With `decoder_only` the encoder keeps still, so that latents learned by a UNet stay valid.
-    """
-    path = state / ("decoder.pt" if decoder_only else "vae.pt")
+def train_vae(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
+    """Encoder and decoder together; rank 0 writes `vae.pt`."""
     torch.manual_seed(seed)
     vae = models.build_vae().to(device).train()
-    start, spent, history = 0, 0.0, []
-    trained = [vae]
-    if decoder_only:
-        vae.load_state_dict(torch.load(state / "vae-unit.pt", map_location=device)["ema"])
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-        trained = [vae.decoder, vae.post_quant_conv]
-    ema = Ema(vae, 0.998)
-    optimisers = Optimisers(trained, muon_lr, adam_lr)
-    if path.exists():
-        saved = torch.load(path, map_location=device)
-        vae.load_state_dict(saved["model"])
-        ema.module.load_state_dict(saved["ema"])
-        optimisers.load(saved["optimisers"])
-        start, spent, history = saved["step"], saved["seconds"], saved["history"]
-    scenes = Scenes(seed + 1000 * start + rank)
-    torch.manual_seed(seed + 1000 * start + rank)
-
-    def save(step: int, elapsed: float) -> None:
-        if rank == 0:
-            save_atomic({
-                "model": vae.state_dict(), "ema": ema.module.state_dict(), "optimisers": optimisers.state(),
-                "step": step, "seconds": elapsed, "history": history,
-            }, path)
-
-    began, saved_at, step, elapsed = time.monotonic() - spent, spent, start, spent
-    bar = tqdm(total=int(seconds), initial=int(spent), unit="s", desc=path.stem, mininterval=10, disable=rank > 0)
-    shown: dict[str, float] = {}
-    while elapsed < seconds:
-        x = torch.from_numpy(scenes.batch(BATCH // world)[0]).to(device)
+    session = Session(state / "vae.pt", {"vae": vae}, seconds, (MUON_LR, ADAM_LR), rank, world, DECAY)
+    scenes = Scenes(seed + 1000 * session.step + rank)
+    torch.manual_seed(seed + 1000 * session.step + rank)
+    while session.running():
+        count, size = WINDOWS if session.progress < WINDOWS_SHARE else WHOLE
+        x = torch.from_numpy(scenes.crops(max(1, count // world), size)).to(device)
         with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
-            z = posterior.sample()
-            if decoder_only:
-                z = (z + DECODER_NOISE * z.std() * torch.randn_like(z)).detach()
-            y = vae.decode(z).sample
+            y = vae.decode(posterior.sample()).sample
         loss, mse = reconstruction_loss(y.float(), x)
-        if not decoder_only:
-            mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            loss = loss + KL * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss.backward()
-        elapsed, mse, loss = average(
-            optimisers.parameters, world, time.monotonic() - began, mse.item(), loss.item())
-        optimisers.step(rate_factor(step, elapsed / seconds))
-        step += 1
-        ema.update(vae, step)
-        for name, value in (("mse", mse), ("loss", loss)):
-            shown[name] = 0.98 * shown.get(name, value) + 0.02 * value
-        bar.n = int(elapsed)
-        bar.set_postfix(step=step, **{k: f"{v:.5f}" for k, v in shown.items()})
-        if step % 50 == 0:
-            history.append((step, elapsed, shown["loss"], shown["mse"]))
-        if elapsed - saved_at > SAVE_EVERY:
-            save(step, elapsed)
-            saved_at = elapsed
-    save(step, elapsed)
-    bar.close()
+        loss = loss + KL * divergence(posterior.mean.float(), posterior.logvar.float())
+        session.learn(loss, mse=mse.item())
+    session.close()
+
+
+def train_decoder(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
+    """The decoder alone, on latents with a little noise, so that it forgives a UNet; rank 0 writes `decoder.pt`.
+
+    The encoder keeps still: latents learned by a UNet stay valid.
+    """
+    vae = models.build_vae().to(device)
+    vae.load_state_dict(averaged(state / "vae-unit.pt", "vae", device))
+    vae.requires_grad_(False)
+    parts = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": vae.post_quant_conv.requires_grad_(True)}
+    session = Session(state / "decoder.pt", parts, seconds, (TUNING * MUON_LR, TUNING * ADAM_LR), rank, world, DECAY)
+    scenes = Scenes(seed + 1000 * session.step + rank)
+    torch.manual_seed(seed + 1000 * session.step + rank)
+    while session.running():
+        x = torch.from_numpy(scenes.crops(max(1, WHOLE[0] // world), SIZE)).to(device)
+        with torch.autocast(device, torch.bfloat16):
+            with torch.no_grad():
+                z = vae.encode(x).latent_dist.mean
+            noise = DECODER_NOISE * torch.rand(len(z), 1, 1, 1, device=z.device) * torch.randn_like(z)
+            y = vae.decode(z + noise).sample
+        loss, mse = reconstruction_loss(y.float(), x)
+        session.learn(loss, mse=mse.item())
+    session.close()
+
+
+def tuned_vae(state: Path) -> dict[str, torch.Tensor]:
+    """Weights of the autoencoder to ship: the unit-latent one, with its tuned decoder if there is one."""
+    weights = averaged(state / "vae-unit.pt", "vae")
+    path = state / "decoder.pt"
+    if path.exists():
+        for part in ("decoder", "post_quant_conv"):
+            weights.update({f"{part}.{k}": v for k, v in averaged(path, part).items()})
+    return weights

@@ -18,7 +18,7 @@ use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{GenerationRequest, RawRequest};
 use crate::engine::Compute;
 use crate::generator::{Generator, StageSeconds};
-use crate::jobs::{JobId, message, random_seed};
+use crate::jobs::{JobId, message, prompt, random_seed};
 
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
@@ -55,6 +55,9 @@ struct PictureArgs {
     /// What the picture should not show
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
+    /// One of the pack's presets, whose values stand in for the options left out: default, fast, ...
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
     /// Denoising steps; more is slower and finer [default: the pack's]
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
@@ -209,7 +212,7 @@ fn make(
 fn tasks(args: &GenerateArgs, settings: &Settings, generator: &Generator) -> anyhow::Result<Vec<Task>> {
     let limits = settings.limits.for_requests();
     let defaults = generator.pack().defaults();
-    let check = |raw: RawRequest| GenerationRequest::new(raw, &limits, &defaults, random_seed);
+    let check = |raw: RawRequest| prompt::check(raw, &limits, &defaults, random_seed);
     match (&args.batch.batch_file, &args.batch.out_dir) {
         (Some(file), Some(directory)) => {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -247,6 +250,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
     Ok(RawRequest {
         prompt: args.prompt.clone().unwrap_or_default(),
         negative_prompt: picture.negative_prompt.clone(),
+        preset: picture.preset.clone(),
         seed: picture.seed,
         steps: picture.steps,
         guidance_scale: picture.guidance_scale,

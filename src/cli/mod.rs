@@ -9,6 +9,7 @@ mod display;
 mod generate;
 mod model;
 mod progress;
+mod score;
 mod serve;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Generate(Box<generate::GenerateArgs>),
     Serve(serve::ServeArgs),
+    Score(score::ScoreArgs),
 }
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Generate(args) => generate::run(*args),
         Command::Serve(args) => serve::run(args),
+        Command::Score(args) => score::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -28,5 +28,5 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         residency: settings.models.residency,
         compute: overrides.compute,
     };
-    Generator::new(pack, options).context("cannot open the model pack")
+    Generator::new(pack, options, settings.inference.prompt_cache).context("cannot open the model pack")
 }

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 24] = [
+pub(super) const KEYS: [Key; 25] = [
     key(
         "mqtt",
         "url",
@@ -157,6 +157,13 @@ pub(super) const KEYS: [Key; 24] = [
         "a whole number from 0 to 1024",
         None,
         "Threads for the networks; 0 is one per core.",
+    ),
+    key(
+        "inference",
+        "prompt_cache",
+        "a whole number from 0 to 1024",
+        None,
+        "How many prompts are remembered as the text encoder read them (about 0.25 MB each): a repeated one skips it.",
     ),
     key(
         "inference",

@@ -83,6 +83,7 @@ fn read(reader: &mut Reader) -> Settings {
     });
     let inference = &mut settings.inference;
     reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
+    reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
     reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
     let limits = &mut settings.limits;

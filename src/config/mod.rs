@@ -71,6 +71,8 @@ pub struct Models {
 pub struct Inference {
     /// Threads for the networks; 0 is one per core.
     pub threads: usize,
+    /// How many prompts' embeddings are kept.
+    pub prompt_cache: usize,
     /// How much memory they may take.
     pub memory: Memory,
 }
@@ -143,7 +145,7 @@ impl Default for Settings {
             node: Node { name: defaults::node_name() },
             state: State { dir: defaults::state_dir() },
             models: Models { dir: None, default: "emoji".to_owned(), residency: Residency::Warm },
-            inference: Inference { threads: 0, memory: Memory::Auto },
+            inference: Inference { threads: 0, prompt_cache: 16, memory: Memory::Auto },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },
             limits: LimitSettings {
                 max_prompt_bytes: limits.max_prompt_bytes,

@@ -55,6 +55,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
             Residency::OneAtATime => "one-at-a-time",
         }),
         ("inference", "threads") => settings.inference.threads.to_string(),
+        ("inference", "prompt_cache") => settings.inference.prompt_cache.to_string(),
         ("inference", "memory") => quoted(&match settings.inference.memory {
             Memory::Auto => "auto".to_owned(),
             Memory::Bytes(bytes) => bytes.to_string(),

@@ -10,13 +10,15 @@ use tokio::time::Instant;
 use super::activity::{self, Running, status_line};
 use super::deliver::{Delivery, PictureDelivery};
 use crate::device::notify::Notifier;
+use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
 use crate::jobs::message::{RequestBody, parse_body};
+use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
 use crate::jobs::report::{ImageMeta, StateReport, rfc3339};
 use crate::jobs::status::{API, ErrorBody, ImageBody, JobStatus};
 use crate::jobs::worker::{Finished, Worker, WorkerEvent, WorkerGone};
-use crate::jobs::{GenerateError, JobId, PackInfo, Progress, random_seed};
+use crate::jobs::{GenerateError, JobId, PackInfo, random_seed};
 use crate::mqtt::{Command, Incoming, MqttEvent, Topics};
 
 /// The picture format that is published.
@@ -151,7 +153,7 @@ impl Service {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
-        GenerationRequest::new(body.raw, &self.setup.limits, &pack.defaults, random_seed)
+        prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
     fn admit(&mut self, id: JobId, request: GenerationRequest) {
@@ -225,7 +227,7 @@ impl Service {
         };
         let now = Instant::now();
         running.heard = now;
-        running.loading = progress == Progress::Loading;
+        running.loading = progress == Progress::TextEncoder;
         if let Progress::Step { step, steps } = progress {
             running.stepping_since.get_or_insert(now);
             (running.step, running.steps) = (step, steps);

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array2, Array4, Axis, concatenate};
+use ndarray::{Array4, Axis, concatenate};
 
+use super::conditioning::{EmbeddingCache, PromptTokens};
 use super::guidance;
 use super::latents::TorchGenerator;
 use super::ports::{ModelError, Models};
@@ -31,10 +32,10 @@ pub struct PipelineConfig {
 pub struct Inputs<'a> {
     /// Size, steps, guidance, seed, scheduler.
     pub request: &'a GenerationRequest,
-    /// `[77]`, of the prompt.
-    pub token_ids: &'a [i64],
-    /// `[77]`, of the negative prompt.
-    pub negative_token_ids: &'a [i64],
+    /// What the picture shows.
+    pub prompt: &'a PromptTokens,
+    /// What it should not show; as many windows as the prompt.
+    pub negative_prompt: &'a PromptTokens,
     /// Standard normal noise `[1, C, h, w]` to start from instead of the seed's own.
     pub latents: Option<Array4<f32>>,
 }
@@ -96,9 +97,10 @@ pub struct Output {
     pub latents: Array4<f32>,
 }
 
-/// Makes one picture. `observer` hears of each stage and each step and may stop the work between them.
+/// Makes one picture. Prompts that `cache` remembers skip the text encoder. `observer` hears of each stage and each step and may stop the work between them.
 pub fn generate(
     models: &mut dyn Models,
+    cache: &mut EmbeddingCache,
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -120,7 +122,8 @@ pub fn generate(
 
     report(Progress::TextEncoder)?;
     let guided = request.guidance_scale > guidance::NO_GUIDANCE;
-    let text_embeddings = models.text_encoder()?.encode(prompt_batch(inputs, guided).view())?;
+    let negative_prompt = guided.then_some(inputs.negative_prompt);
+    let text_embeddings = cache.embed_pair(models, negative_prompt, inputs.prompt)?;
 
     let steps = scheduler.timesteps().len();
     for step in 0..steps {
@@ -132,7 +135,8 @@ pub fn generate(
             let both = [model_input.view(), model_input.view()];
             model_input = concatenate(Axis(0), &both).expect("both halves have one shape");
         }
-        let mut noise_pred = models.unet()?.predict(model_input.view(), timestep, text_embeddings.view())?;
+        let mut noise_pred =
+            models.unet(&request.unet)?.predict(model_input.view(), timestep, text_embeddings.view())?;
         let halves = flat(&mut noise_pred);
         let model_output = match halves.split_at(halves.len() / 2) {
             (uncond, text) if guided => guidance::combine(uncond, text, request.guidance_scale),
@@ -148,16 +152,8 @@ pub fn generate(
     report(Progress::VaeDecoder)?;
     let unscaled = latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
     let decoded = models.vae_decoder()?.decode(unscaled.view())?;
-    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0));
+    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
     Ok(Output { image, latents })
-}
-
-/// `[B, 77]`: negative prompt first when guided, as diffusers orders them.
-fn prompt_batch(inputs: &Inputs<'_>, guided: bool) -> Array2<i64> {
-    let rows: Vec<&[i64]> =
-        if guided { vec![inputs.negative_token_ids, inputs.token_ids] } else { vec![inputs.token_ids] };
-    Array2::from_shape_vec((rows.len(), inputs.token_ids.len()), rows.concat())
-        .expect("windows have one length")
 }
 
 /// `[1, C, H / f, W / f]` of standard normal noise: the given one, or `torch.randn` of the seed.
@@ -166,8 +162,9 @@ fn initial_latents(
     inputs: &Inputs<'_>,
     noise: &mut TorchGenerator,
 ) -> Result<Array4<f32>, PipelineError> {
-    let factor = config.vae_scale_factor;
-    let shape = [1, config.latent_channels, inputs.request.height / factor, inputs.request.width / factor];
+    let request = inputs.request;
+    let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
+    let shape = [1, config.latent_channels, latent(request.height), latent(request.width)];
     match &inputs.latents {
         Some(given) if given.shape() == shape => Ok(given.clone()),
         Some(given) => {

@@ -2,7 +2,7 @@
 //!
 //! Names and shapes are those of diffusers' ONNX pipelines: batch first, channels second.
 
-use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 
 /// A network could not be loaded or run. Says which file and why.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,16 @@ impl ModelError {
 pub trait TextEncoder {
     /// `token_ids` `[B, 77]` to `text_embeddings` `[B, 77, D]` (the last hidden state, final norm applied).
     fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError>;
+
+    /// `token_ids` `[B, 77]` to `text_embeds` `[B, P]` in CLIP's joint space: only towers with their projection can.
+    fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError>;
+}
+
+/// CLIP's image tower with its projection.
+pub trait ImageEncoder {
+    /// `pixel_values` `[B, 3, S, S]`, resized and normalised as the pack's feature extractor says, to `image_embeds`
+    /// `[B, P]` in CLIP's joint space.
+    fn encode(&mut self, pixel_values: ArrayView4<'_, f32>) -> Result<Array2<f32>, ModelError>;
 }
 
 /// The denoising network.
@@ -50,8 +60,10 @@ pub trait VaeDecoder {
 pub trait Models {
     /// The text encoder, loaded if it was not.
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError>;
-    /// The UNet, loaded if it was not.
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError>;
+    /// CLIP's image tower, loaded if it was not; not every pack has one.
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError>;
+    /// The UNet called `name` (a component of the pack: `unet`, or a distilled one), loaded if it was not.
+    fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError>;
     /// The VAE decoder, loaded if it was not.
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
 }

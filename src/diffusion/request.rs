@@ -1,6 +1,7 @@
 //! A checked request for one picture. Whoever holds a [`GenerationRequest`] need not check it again.
 
-use super::schedulers::SchedulerName;
+use super::presets::{PackDefaults, Preset};
+use super::schedulers::{self, SchedulerName};
 
 /// Longest side that is considered at all, in pixels: keeps every later product inside 64 bits.
 const SIDE_MAX: u64 = 65_536;
@@ -56,21 +57,6 @@ impl Default for Limits {
     }
 }
 
-/// What a pack fills in where a request is silent, and what its architecture allows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PackDefaults {
-    /// Pixels.
-    pub width: usize,
-    /// Pixels.
-    pub height: usize,
-    /// `num_inference_steps`.
-    pub steps: usize,
-    /// Classifier-free guidance; at most 1 means none.
-    pub guidance_scale: f64,
-    /// Width and height are multiples of this: the VAE factor times the UNet's down-sampling.
-    pub size_multiple: usize,
-}
-
 /// One picture's request as it arrives: every field optional but the prompt, nothing checked yet.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawRequest {
@@ -78,6 +64,8 @@ pub struct RawRequest {
     pub prompt: String,
     /// What it should not show.
     pub negative_prompt: Option<String>,
+    /// A preset of the pack, whose values stand in for the fields left out.
+    pub preset: Option<String>,
     /// 0 to 4294967295; chosen at random when absent.
     pub seed: Option<u64>,
     /// `num_inference_steps`.
@@ -111,10 +99,15 @@ pub struct GenerationRequest {
     pub scheduler: Option<SchedulerName>,
     /// diffusers' configuration names, over the pack's own.
     pub scheduler_options: serde_json::Map<String, serde_json::Value>,
-    /// Pixels, a multiple of [`PackDefaults::size_multiple`].
+    /// Pixels of the finished picture.
     pub width: usize,
-    /// Pixels, a multiple of [`PackDefaults::size_multiple`].
+    /// Pixels of the finished picture.
     pub height: usize,
+    /// The picture is made this many times larger along each side and averaged down; 1 for most.
+    /// Width and height times this are multiples of [`PackDefaults::size_multiple`].
+    pub magnification: usize,
+    /// The component of the pack that denoises.
+    pub unet: String,
 }
 
 impl GenerationRequest {
@@ -147,10 +140,12 @@ impl GenerationRequest {
                 .map_err(|_| invalid("seed", seed, format!("a whole number from 0 to {}", u32::MAX)))?,
             None => random_seed(),
         };
-        let num_inference_steps = check_steps(raw.steps, limits, pack)?;
-        let guidance_scale = check_guidance(raw.guidance_scale, pack)?;
-        let scheduler = check_scheduler(raw.scheduler)?;
-        let (width, height) = check_size(raw.width, raw.height, limits, pack)?;
+        let preset = pack.preset(raw.preset.as_deref())?;
+        let num_inference_steps = check_steps(raw.steps, limits, preset)?;
+        let guidance_scale = check_guidance(raw.guidance_scale, preset)?;
+        let scheduler = check_scheduler(raw.scheduler)?.or_else(|| preset.scheduler.clone());
+        check_schedule(scheduler.as_ref(), &raw.scheduler_options, num_inference_steps, pack)?;
+        let (width, height, magnification) = check_size(raw.width, raw.height, limits, pack, preset)?;
         Ok(Self {
             prompt: raw.prompt,
             negative_prompt,
@@ -161,6 +156,8 @@ impl GenerationRequest {
             scheduler_options: raw.scheduler_options,
             width,
             height,
+            magnification,
+            unet: preset.unet.clone(),
         })
     }
 }
@@ -191,10 +188,10 @@ fn check_text(field: &str, text: &str, limits: &Limits) -> Result<(), FieldError
     }
 }
 
-fn check_steps(steps: Option<u64>, limits: &Limits, pack: &PackDefaults) -> Result<usize, FieldError> {
+fn check_steps(steps: Option<u64>, limits: &Limits, preset: &Preset) -> Result<usize, FieldError> {
     // A pack may default to more steps than a small board's owner allows: the owner's bound wins.
     let Some(steps) = steps else {
-        return Ok(pack.steps.clamp(1, limits.max_steps.max(1)));
+        return Ok(preset.steps.clamp(1, limits.max_steps.max(1)));
     };
     usize::try_from(steps).ok().filter(|steps| (1..=limits.max_steps).contains(steps)).ok_or_else(|| {
         let allowed = format!("a whole number from 1 to {}", limits.max_steps);
@@ -202,8 +199,8 @@ fn check_steps(steps: Option<u64>, limits: &Limits, pack: &PackDefaults) -> Resu
     })
 }
 
-fn check_guidance(guidance_scale: Option<f64>, pack: &PackDefaults) -> Result<f64, FieldError> {
-    let guidance_scale = guidance_scale.unwrap_or(pack.guidance_scale);
+fn check_guidance(guidance_scale: Option<f64>, preset: &Preset) -> Result<f64, FieldError> {
+    let guidance_scale = guidance_scale.unwrap_or(preset.guidance_scale);
     // `contains` is false for NaN.
     if (0.0..=GUIDANCE_MAX).contains(&guidance_scale) {
         return Ok(guidance_scale);
@@ -219,51 +216,92 @@ fn check_scheduler(name: Option<String>) -> Result<Option<SchedulerName>, FieldE
     .transpose()
 }
 
-/// Width and height in pixels, both multiples of what the architecture needs and together within `max_pixels`.
+/// Builds the schedule once to see that it can be: options that fail later would cost a place in the queue.
+fn check_schedule(
+    name: Option<&SchedulerName>,
+    options: &serde_json::Map<String, serde_json::Value>,
+    steps: usize,
+    pack: &PackDefaults,
+) -> Result<(), FieldError> {
+    let Some(config) = &pack.scheduler else { return Ok(()) };
+    schedulers::build::<f32>(name, config, options, steps).map(|_| ()).map_err(|error| {
+        let field = match error.field.as_str() {
+            field @ ("scheduler" | "steps") => field.to_owned(),
+            option => format!("scheduler_options.{option}"),
+        };
+        invalid(&field, error.value, error.message)
+    })
+}
+
+/// (width, height, magnification): both sides, magnified, multiples of what the architecture needs and together within
+/// `max_pixels`.
 fn check_size(
     width: Option<u64>,
     height: Option<u64>,
     limits: &Limits,
     pack: &PackDefaults,
-) -> Result<(usize, usize), FieldError> {
-    let multiple = pack.size_multiple.max(1);
-    let side = |field: &str, asked: Option<u64>, default: usize| -> Result<usize, FieldError> {
-        let Some(asked) = asked else {
-            return Ok(default);
-        };
-        match usize::try_from(asked) {
-            Ok(side) if asked <= SIDE_MAX && side >= multiple && side % multiple == 0 => Ok(side),
-            _ => Err(invalid(field, asked, format!("a multiple of {multiple} pixels, at least {multiple}"))),
-        }
+    preset: &Preset,
+) -> Result<(usize, usize, usize), FieldError> {
+    let side = |field: &str, asked: Option<u64>, default: usize| match asked {
+        None => Ok(default),
+        Some(asked @ 1..=SIDE_MAX) => Ok(asked as usize),
+        Some(asked) => Err(invalid(field, asked, format!("a whole number of pixels from 1 to {SIDE_MAX}"))),
     };
     let asked = width.is_some() || height.is_some();
-    let width = side("width", width, pack.width)?;
-    let height = side("height", height, pack.height)?;
+    let width = side("width", width, preset.width)?;
+    let height = side("height", height, preset.height)?;
+    let magnification = pack.magnification(width, height);
+    let multiple = pack.size_multiple;
+    for (field, pixels) in [("width", width), ("height", height)] {
+        if !(pixels * magnification).is_multiple_of(multiple) {
+            let needed = multiple / greatest_common_divisor(multiple, magnification);
+            return Err(invalid(field, pixels, format!("a multiple of {needed} pixels at this size")));
+        }
+    }
     // The pack's own size passes: its owner chose the pack, a requester did not ask for anything.
-    if asked && width.saturating_mul(height) > limits.max_pixels {
+    let made = (width * magnification).saturating_mul(height * magnification);
+    if asked && made > limits.max_pixels {
+        let averaged = match magnification {
+            1 => String::new(),
+            times => format!(" (it would be made {times} times larger along each side and averaged down)"),
+        };
         return Err(FieldError::new(
             "too_large",
             "width",
             format!("{width}x{height}"),
-            format!("width times height may be at most {} pixels", limits.max_pixels),
+            format!("width times height may be at most {} pixels{averaged}", limits.max_pixels),
         ));
     }
-    Ok((width, height))
+    Ok((width, height, magnification))
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PACK: PackDefaults =
-        PackDefaults { width: 64, height: 64, steps: 8, guidance_scale: 3.0, size_multiple: 16 };
+    fn pack() -> PackDefaults {
+        let preset = Preset {
+            width: 64,
+            height: 64,
+            steps: 8,
+            guidance_scale: 3.0,
+            scheduler: None,
+            unet: "unet".to_owned(),
+        };
+        let fast = Preset { steps: 2, guidance_scale: 1.0, unet: "unet_fast".to_owned(), ..preset.clone() };
+        PackDefaults::new(preset, 16).with_preset("fast", fast)
+    }
 
     fn raw(prompt: &str) -> RawRequest {
         RawRequest { prompt: prompt.to_owned(), ..RawRequest::default() }
     }
 
     fn check(raw: RawRequest) -> Result<GenerationRequest, FieldError> {
-        GenerationRequest::new(raw, &Limits::default(), &PACK, || 77)
+        GenerationRequest::new(raw, &Limits::default(), &pack(), || 77)
     }
 
     #[test]
@@ -330,5 +368,36 @@ mod tests {
         let error = check(RawRequest { scheduler: Some("dpmpp-9m".to_owned()), ..raw("a fox") })
             .expect_err("no such scheduler");
         assert_eq!((error.field.as_str(), error.value.as_str()), ("scheduler", "dpmpp-9m"));
+    }
+
+    #[test]
+    fn a_preset_fills_in_what_the_request_leaves_out_and_nothing_else() {
+        let fast = |steps| RawRequest { preset: Some("fast".to_owned()), steps, ..raw("a fox") };
+        let request = check(fast(None)).expect("valid");
+        assert_eq!((request.num_inference_steps, request.guidance_scale), (2, 1.0));
+        assert_eq!(request.unet, "unet_fast");
+        assert_eq!(check(fast(Some(4))).expect("valid").num_inference_steps, 4);
+        let error =
+            check(RawRequest { preset: Some("best".to_owned()), ..raw("a fox") }).expect_err("unknown");
+        assert_eq!(error.field, "preset");
+        assert!(error.message.contains("default, fast"), "{error}");
+    }
+
+    #[test]
+    fn pictures_below_the_packs_smallest_size_are_made_larger() {
+        let pack = pack().with_smallest(128);
+        let size = |width, height| {
+            let raw = RawRequest { width: Some(width), height: Some(height), ..raw("a fox") };
+            GenerationRequest::new(raw, &Limits::default(), &pack, || 0)
+        };
+        let made = |width, height| size(width, height).map(|r| (r.width, r.height, r.magnification));
+        assert_eq!(made(128, 128), Ok((128, 128, 1)));
+        assert_eq!(made(64, 64), Ok((64, 64, 2)));
+        assert_eq!(made(64, 32), Ok((64, 32, 4)));
+        assert_eq!(made(104, 104), Ok((104, 104, 2)));
+        let error = size(100, 100).expect_err("200 is no multiple of 16");
+        assert!(error.message.contains("multiple of 8"), "{error}");
+        let error = size(1024, 1).expect_err("131072 x 128");
+        assert_eq!(error.code, "too_large");
     }
 }

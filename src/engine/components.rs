@@ -1,11 +1,12 @@
 //! The ports of `diffusion`, each over one [`Network`]: names of graph inputs and checks of shapes.
 
-use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Ix3, Ix4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Ix2, Ix3, Ix4};
 
 use super::network::{Input, Network};
-use crate::diffusion::ports::{ModelError, TextEncoder, Unet, VaeDecoder};
+use crate::diffusion::ports::{ImageEncoder, ModelError, TextEncoder, Unet, VaeDecoder};
 
 pub(super) struct TractTextEncoder(pub(super) Network);
+pub(super) struct TractImageEncoder(pub(super) Network);
 pub(super) struct TractUnet(pub(super) Network);
 pub(super) struct TractVaeDecoder(pub(super) Network);
 
@@ -13,6 +14,18 @@ impl TextEncoder for TractTextEncoder {
     fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
         let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
         run::<Ix3>(&mut self.0, &inputs, "last_hidden_state")
+    }
+
+    fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError> {
+        let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
+        run::<Ix2>(&mut self.0, &inputs, "text_embeds")
+    }
+}
+
+impl ImageEncoder for TractImageEncoder {
+    fn encode(&mut self, pixel_values: ArrayView4<'_, f32>) -> Result<Array2<f32>, ModelError> {
+        let inputs = [("pixel_values", Input::Floats(pixel_values.into_dyn()))];
+        run::<Ix2>(&mut self.0, &inputs, "image_embeds")
     }
 }
 
@@ -49,7 +62,7 @@ fn run<D: Dimension>(
     inputs: &[(&str, Input<'_>)],
     output: &str,
 ) -> Result<ndarray::Array<f32, D>, ModelError> {
-    let component = network.component();
+    let component = network.component().to_owned();
     network
         .run(inputs, output)
         .and_then(|array| {
@@ -58,5 +71,5 @@ fn run<D: Dimension>(
                 anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
             })
         })
-        .map_err(|error| ModelError::new(component, format!("{error:#}")))
+        .map_err(|error| ModelError::new(&component, format!("{error:#}")))
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::components::{TractTextEncoder, TractUnet, TractVaeDecoder};
+use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder};
 use super::kernels::Isa;
 use super::kernels::codes::Unit;
 use super::network::Network;
 use super::ops::Machine;
 use super::pool::Pool;
 use super::{Compute, EngineOptions, Residency};
-use crate::diffusion::ports::{ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
 
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +37,9 @@ pub struct PackModels {
     compute: Compute,
     pool: Pool,
     text_encoder: Option<TractTextEncoder>,
-    unet: Option<TractUnet>,
+    image_encoder: Option<TractImageEncoder>,
+    /// With its component: a preset may name a distilled one.
+    unet: Option<(String, TractUnet)>,
     vae_decoder: Option<TractVaeDecoder>,
     /// Of networks since dropped, and of resident ones as far as collected.
     load_time: LoadTime,
@@ -54,6 +56,7 @@ impl PackModels {
             compute: options.compute,
             pool,
             text_encoder: None,
+            image_encoder: None,
             unet: None,
             vae_decoder: None,
             load_time: LoadTime::default(),
@@ -70,6 +73,7 @@ impl PackModels {
     pub fn release(&mut self) {
         self.collect_load_time();
         self.text_encoder = None;
+        self.image_encoder = None;
         self.unet = None;
         self.vae_decoder = None;
     }
@@ -77,12 +81,12 @@ impl PackModels {
     fn collect_load_time(&mut self) {
         let taken = |network: &mut Network| network.take_load_time();
         self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
 
     /// A network about to be loaded; the others go first when only one may stay.
-    fn open(&mut self, component: &'static str) -> Result<Network, ModelError> {
+    fn open(&mut self, component: &str) -> Result<Network, ModelError> {
         if self.residency == Residency::OneAtATime {
             self.release();
         }
@@ -102,11 +106,20 @@ impl Models for PackModels {
         Ok(self.text_encoder.as_mut().expect("just loaded"))
     }
 
-    fn unet(&mut self) -> Result<&mut dyn Unet, ModelError> {
-        if self.unet.is_none() {
-            self.unet = Some(TractUnet(self.open("unet")?));
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        if self.image_encoder.is_none() {
+            self.image_encoder = Some(TractImageEncoder(self.open("image_encoder")?));
         }
-        Ok(self.unet.as_mut().expect("just loaded"))
+        Ok(self.image_encoder.as_mut().expect("just loaded"))
+    }
+
+    fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError> {
+        if self.unet.as_ref().is_none_or(|(loaded, _)| loaded != name) {
+            self.collect_load_time();
+            self.unet = None;
+            self.unet = Some((name.to_owned(), TractUnet(self.open(name)?)));
+        }
+        Ok(&mut self.unet.as_mut().expect("just loaded").1)
     }
 
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {

@@ -18,6 +18,9 @@ use super::packed::PackedModel;
 use super::plan::Plan;
 use super::{Compute, coarse, load, lower};
 
+/// What every text encoder has first, whatever its exporter called it.
+const FIRST_OUTPUT: &str = "last_hidden_state";
+
 /// A value for one graph input; integers and floats are cast to the type the graph declares.
 pub(super) enum Input<'a> {
     /// Text tokens.
@@ -31,7 +34,7 @@ pub(super) enum Input<'a> {
 /// A graph and its plan. Plans are for concrete shapes, so one is made at the first call and made again when shapes
 /// change.
 pub(super) struct Network {
-    component: &'static str,
+    component: String,
     path: PathBuf,
     compute: Compute,
     machine: Machine,
@@ -57,19 +60,19 @@ enum Runner {
 impl Network {
     /// A network that will be read from `path`; checks no more than that the file is there.
     pub(super) fn new(
-        component: &'static str,
+        component: &str,
         path: &Path,
         compute: Compute,
         machine: Machine,
     ) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
-        let (path, load_time) = (path.to_owned(), Duration::ZERO);
+        let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
         Ok(Self { component, path, compute, machine, packed: None, planned: None, load_time })
     }
 
     /// The component's name in the pack.
-    pub(super) fn component(&self) -> &'static str {
-        self.component
+    pub(super) fn component(&self) -> &str {
+        &self.component
     }
 
     /// Time spent reading and planning since this was last asked.
@@ -77,8 +80,7 @@ impl Network {
         std::mem::take(&mut self.load_time)
     }
 
-    /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called
-    /// `output`, or the first one when the graph names its outputs otherwise.
+    /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
         if self.packed.as_ref().is_some_and(|packed| !packed.is_whole()) {
@@ -95,8 +97,7 @@ impl Network {
             .zip(planned.input_types.iter().zip(&planned.input_shapes))
             .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
             .collect::<TractResult<Vec<_>>>()?;
-        let index = planned.output_names.iter().position(|names| names.iter().any(|name| name == output));
-        let index = index.unwrap_or(0);
+        let index = planned.output_index(output)?;
         let failed = || format!("{} failed in {}", self.component, self.path.display());
         match &mut planned.runner {
             Runner::Tract(runnable) => {
@@ -146,6 +147,17 @@ impl Network {
         let (input_types, input_shapes) = facts.into_iter().unzip();
         self.planned = Some(Planned { shapes, runner, output_names, input_types, input_shapes });
         Ok(())
+    }
+}
+
+impl Planned {
+    /// The output called `name`. The only output of a graph may be called what it likes.
+    fn output_index(&self, name: &str) -> anyhow::Result<usize> {
+        match self.output_names.iter().position(|names| names.iter().any(|known| known == name)) {
+            Some(index) => Ok(index),
+            None if self.output_names.len() == 1 || name == FIRST_OUTPUT => Ok(0),
+            None => bail!("the graph has no output '{name}'"),
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use super::{GenerationError, Generator};
-use crate::diffusion::pipeline::{self, PipelineError};
+use crate::diffusion::pipeline::{PipelineError, Progress};
 use crate::diffusion::request::GenerationRequest;
-use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture, Progress};
+use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 
 impl Generator {
     /// What the daemon tells the world about the pack.
@@ -26,13 +26,7 @@ impl GeneratePictures for Generator {
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Picture, GenerateError> {
-        let picture = Generator::generate(self, request, None, &mut |progress| {
-            observer(match progress {
-                pipeline::Progress::TextEncoder => Progress::Loading,
-                pipeline::Progress::Step { step, steps } => Progress::Step { step, steps },
-                pipeline::Progress::VaeDecoder => Progress::Decoding,
-            })
-        })?;
+        let picture = Generator::generate(self, request, None, observer)?;
         let seconds = picture.seconds;
         tracing::info!(
             phase = "done",
@@ -52,6 +46,7 @@ impl From<GenerationError> for GenerateError {
             GenerationError::Pipeline(PipelineError::Scheduler(_)) => "invalid_value",
             GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
             GenerationError::Pipeline(_) => "model",
+            GenerationError::Prompt(_) => "invalid_value",
             GenerationError::Png(_) => "internal",
         };
         Self::Failed { code, message: error.to_string() }

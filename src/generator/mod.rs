@@ -4,6 +4,8 @@
 
 mod clock;
 mod job;
+mod said;
+mod score;
 
 use std::ops::ControlFlow;
 
@@ -11,8 +13,11 @@ use ndarray::Array4;
 
 use self::clock::StageClock;
 pub use self::clock::StageSeconds;
+use self::said::Said;
+pub use self::score::ScoreError;
+use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
-use crate::diffusion::request::GenerationRequest;
+use crate::diffusion::request::{FieldError, GenerationRequest};
 use crate::display::{self, PngError};
 use crate::engine::{EngineOptions, PackModels};
 use crate::packs::{Pack, PackError};
@@ -35,6 +40,9 @@ pub enum GenerationError {
     /// In the networks or the schedule, or cancelled.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    /// The prompt cannot be read; whoever checked the request at the door has seen to it.
+    #[error(transparent)]
+    Prompt(#[from] FieldError),
     /// While encoding.
     #[error(transparent)]
     Png(#[from] PngError),
@@ -60,16 +68,20 @@ pub struct Generator {
     pack: Pack,
     tokenizer: ClipTokenizer,
     models: PackModels,
+    cache: EmbeddingCache,
     config: PipelineConfig,
 }
 
 impl Generator {
     /// Prepares `pack`; networks are loaded by the first request.
-    pub fn new(pack: Pack, options: EngineOptions) -> Result<Self, OpenError> {
+    ///
+    /// The embeddings of the last `prompt_cache` prompts are kept: repeating one skips the text encoder.
+    pub fn new(pack: Pack, options: EngineOptions, prompt_cache: usize) -> Result<Self, OpenError> {
         let tokenizer = ClipTokenizer::from_dir(&pack.directory.join("tokenizer"))?;
         let models = PackModels::new(&pack.directory, options);
         let config = pack.pipeline_config();
-        Ok(Self { pack, tokenizer, models, config })
+        let cache = EmbeddingCache::new(prompt_cache);
+        Ok(Self { pack, tokenizer, models, cache, config })
     }
 
     /// The pack it was made for.
@@ -85,17 +97,17 @@ impl Generator {
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Picture, GenerationError> {
         let mut clock = StageClock::start();
-        let token_ids = self.tokenize("prompt", &request.prompt);
-        let negative_token_ids = self.tokenize("negative_prompt", &request.negative_prompt);
-        let inputs =
-            Inputs { request, token_ids: &token_ids, negative_token_ids: &negative_token_ids, latents };
-        let output = pipeline::generate(&mut self.models, &self.config, &inputs, &mut |progress| {
+        let said = Said::new(request)?;
+        let (prompt, negative_prompt) = said.tokens(&self.tokenizer);
+        let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, latents };
+        let Self { models, cache, config, .. } = self;
+        let output = pipeline::generate(models, cache, config, &inputs, &mut |progress| {
             clock.enter(progress);
             observer(progress)
         });
         let load = self.models.take_load_time();
         let output = output?;
-        let parameters = self.parameters(request);
+        let parameters = self.parameters(request, &said);
         let png = display::encode_png(&output.image, &[("parameters", parameters)])?;
         Ok(Picture {
             png,
@@ -106,23 +118,11 @@ impl Generator {
         })
     }
 
-    fn tokenize(&self, field: &str, prompt: &str) -> Vec<i64> {
-        let window = self.tokenizer.encode(prompt);
-        if window.truncated > 0 {
-            tracing::warn!(
-                field,
-                cut = window.truncated,
-                "prompt is longer than the model's window, its end is ignored"
-            );
-        }
-        window.token_ids
-    }
-
     /// The text that people's tools read from the chunk `parameters`.
-    fn parameters(&self, request: &GenerationRequest) -> String {
-        let mut text = request.prompt.clone();
-        if !request.negative_prompt.is_empty() {
-            text += &format!("\nNegative prompt: {}", request.negative_prompt);
+    fn parameters(&self, request: &GenerationRequest, said: &Said) -> String {
+        let mut text = said.prompt.clone();
+        if !said.negative_prompt.is_empty() {
+            text += &format!("\nNegative prompt: {}", said.negative_prompt);
         }
         let scheduler = request
             .scheduler

@@ -8,10 +8,11 @@ use super::{JobId, nearest::nearest};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 11] = [
+pub const FIELDS: [&str; 12] = [
     "id",
     "prompt",
     "negative_prompt",
+    "preset",
     "seed",
     "steps",
     "guidance_scale",
@@ -154,6 +155,7 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
     let raw = RawRequest {
         prompt,
         negative_prompt: take_text(&mut fields, "negative_prompt")?,
+        preset: take_text(&mut fields, "preset")?,
         seed: take_whole(&mut fields, "seed")?,
         steps: take_whole(&mut fields, "steps")?,
         guidance_scale: take_number(&mut fields, "guidance_scale")?,

@@ -6,33 +6,20 @@
 
 use std::ops::ControlFlow;
 
-use crate::diffusion::request::{GenerationRequest, PackDefaults};
+use crate::diffusion::pipeline::Progress;
+use crate::diffusion::presets::PackDefaults;
+use crate::diffusion::request::GenerationRequest;
 
 pub mod id;
 pub mod message;
 pub mod nearest;
+pub mod prompt;
 pub mod queue;
 pub mod report;
 pub mod status;
 pub mod worker;
 
 pub use id::{JobId, random_seed};
-
-/// How far one picture is. Told to the observer between pieces of work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// A network is being read from disk.
-    Loading,
-    /// `step` of `steps` denoising steps are done; 0 before the first.
-    Step {
-        /// Steps done, 0 to `steps`.
-        step: usize,
-        /// Steps in all.
-        steps: usize,
-    },
-    /// Latents are becoming pixels.
-    Decoding,
-}
 
 /// A finished picture.
 #[derive(Debug, Clone, PartialEq, Eq)]

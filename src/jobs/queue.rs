@@ -178,11 +178,22 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::request::{Limits, PackDefaults, RawRequest};
+    use crate::diffusion::presets::{PackDefaults, Preset};
+    use crate::diffusion::request::{Limits, RawRequest};
     use crate::jobs::status::Phase;
 
     fn request() -> GenerationRequest {
-        let pack = PackDefaults { width: 64, height: 64, steps: 2, guidance_scale: 1.0, size_multiple: 16 };
+        let pack = PackDefaults::new(
+            Preset {
+                width: 64,
+                height: 64,
+                steps: 2,
+                guidance_scale: 1.0,
+                scheduler: None,
+                unet: "unet".to_owned(),
+            },
+            16,
+        );
         let raw = RawRequest { prompt: "a fox".to_owned(), ..RawRequest::default() };
         GenerationRequest::new(raw, &Limits::default(), &pack, || 0).expect("valid")
     }

@@ -91,6 +91,8 @@ pub struct ModelReport {
     pub steps: usize,
     /// Default guidance.
     pub guidance_scale: f64,
+    /// Names for the field `preset`.
+    pub presets: Vec<String>,
 }
 
 /// The bounds in [`InfoReport`], under the names of the configuration.
@@ -126,6 +128,7 @@ pub struct InfoReport {
 impl InfoReport {
     /// What `node` says of itself.
     pub fn new(node: &str, pack: &PackInfo, limits: &Limits, queue_capacity: usize) -> Self {
+        let default = pack.defaults.default_preset();
         Self {
             api: API,
             node: node.to_owned(),
@@ -134,11 +137,12 @@ impl InfoReport {
                 name: pack.name.clone(),
                 title: pack.title.clone(),
                 pack_hash: pack.pack_hash.clone(),
-                width: pack.defaults.width,
-                height: pack.defaults.height,
+                width: default.width,
+                height: default.height,
                 size_multiple: pack.defaults.size_multiple,
-                steps: pack.defaults.steps,
-                guidance_scale: pack.defaults.guidance_scale,
+                steps: default.steps,
+                guidance_scale: default.guidance_scale,
+                presets: pack.defaults.names().map(str::to_owned).collect(),
             }],
             limits: LimitsReport {
                 max_prompt_bytes: limits.max_prompt_bytes,

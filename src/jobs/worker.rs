@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::queue::Job;
-use super::{GenerateError, GeneratePictures, JobId, Picture, Progress};
+use super::{GenerateError, GeneratePictures, JobId, Picture};
+use crate::diffusion::pipeline::Progress;
 
 /// What the worker tells the daemon's loop.
 #[derive(Debug)]

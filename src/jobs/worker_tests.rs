@@ -1,7 +1,8 @@
 //! Tests of `worker`: outcomes, cancellation between steps, panics contained.
 
 use super::*;
-use crate::diffusion::request::{GenerationRequest, Limits, PackDefaults, RawRequest};
+use crate::diffusion::presets::{PackDefaults, Preset};
+use crate::diffusion::request::{GenerationRequest, Limits, RawRequest};
 
 /// Does what its prompt says, so that one generator serves every test.
 struct ByPrompt;
@@ -30,7 +31,17 @@ impl GeneratePictures for ByPrompt {
 }
 
 fn job(prompt: &str) -> Job {
-    let pack = PackDefaults { width: 64, height: 64, steps: 2, guidance_scale: 1.0, size_multiple: 16 };
+    let pack = PackDefaults::new(
+        Preset {
+            width: 64,
+            height: 64,
+            steps: 2,
+            guidance_scale: 1.0,
+            scheduler: None,
+            unet: "unet".to_owned(),
+        },
+        16,
+    );
     let raw = RawRequest { prompt: prompt.to_owned(), ..RawRequest::default() };
     Job {
         id: JobId::generate(),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::PackError;
+use super::manifest::Preset;
+use super::{PackError, read_json};
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -96,4 +97,29 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
         return refuse(&vae_path, format!("scaling_factor {} is not a positive number", vae.scaling_factor));
     }
     Ok(())
+}
+
+/// Refuses a preset whose UNet is not there or does not fit where the pack's own would go.
+pub(super) fn check_preset(directory: &Path, preset: &Preset, unet: &UnetConfig) -> Result<(), PackError> {
+    let Some(name) = &preset.unet else { return Ok(()) };
+    let manifest = directory.join("easel.toml");
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        let message = format!("unet '{name}' of a preset is no directory name (letters, digits, _ and -)");
+        return Err(PackError::new(manifest, message));
+    }
+    let model = directory.join(name).join("model.onnx");
+    if !model.is_file() {
+        return Err(PackError::new(model, "is missing, but a preset in easel.toml names it"));
+    }
+    let path = directory.join(name).join("config.json");
+    let other: UnetConfig = read_json(&path)?;
+    let shape = |u: &UnetConfig| {
+        (u.in_channels, u.out_channels, u.cross_attention_dim, u.downsampling(), u.time_cond_proj_dim)
+    };
+    if shape(&other) == shape(unet) {
+        return Ok(());
+    }
+    let message =
+        "channels, cross_attention_dim, levels and time_cond_proj_dim should be those of unet/config.json";
+    Err(PackError::new(path, message))
 }

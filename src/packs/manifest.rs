@@ -5,10 +5,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::PackError;
+use crate::diffusion::presets::DEFAULT_UNET;
+use crate::diffusion::schedulers::SchedulerName;
 use crate::jobs::worker::hex;
 
 /// The whole of `easel.toml`.
@@ -21,6 +24,10 @@ pub struct Manifest {
     /// An SPDX expression, or a sentence.
     #[serde(default)]
     pub licence: Option<String>,
+    /// The shortest side, in pixels, that the networks were trained on: smaller pictures are made at a whole multiple
+    /// of their size and averaged down.
+    #[serde(default)]
+    pub smallest: Option<usize>,
     /// By name; `default` fills in what a request leaves out.
     #[serde(default)]
     pub presets: BTreeMap<String, Preset>,
@@ -38,11 +45,18 @@ pub struct Preset {
     /// Classifier-free guidance.
     pub guidance_scale: Option<f64>,
     /// A name of the scheduler table.
-    pub scheduler: Option<String>,
+    #[serde(default, deserialize_with = "scheduler_name")]
+    pub scheduler: Option<SchedulerName>,
     /// Pixels.
     pub width: Option<usize>,
     /// Pixels.
     pub height: Option<usize>,
+    /// The component that denoises: a directory of the pack laid out like `unet`, which is the default.
+    pub unet: Option<String>,
+}
+
+fn scheduler_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SchedulerName>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 impl Manifest {
@@ -75,15 +89,16 @@ impl Manifest {
 
 /// Files that make pictures what they are: configuration, tokenizer and networks, not documentation.
 fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
-    const PARTS: [&str; 5] = ["model_index.json", "tokenizer", "scheduler", "text_encoder", "unet"];
-    const VAE: &str = "vae_decoder";
+    const PARTS: [&str; 5] = ["model_index.json", "tokenizer", "scheduler", "text_encoder", "vae_decoder"];
     let mut files = Vec::new();
     let wrap = |error: io::Error| PackError::new(directory.join(below), error);
     for entry in fs::read_dir(directory.join(below)).map_err(wrap)? {
         let entry = entry.map_err(wrap)?;
         let path = below.join(entry.file_name());
         let top_level = below.as_os_str().is_empty();
-        if top_level && !PARTS.iter().chain([&VAE]).any(|part| entry.file_name() == *part) {
+        let name = entry.file_name();
+        let unet = name.to_str().is_some_and(|name| name.starts_with(DEFAULT_UNET));
+        if top_level && !unet && !PARTS.iter().any(|part| name == *part) {
             continue;
         }
         if entry.path().is_dir() {

@@ -5,6 +5,7 @@
 
 mod components;
 mod find;
+mod image_processor;
 mod manifest;
 
 use std::fs;
@@ -17,8 +18,9 @@ pub use find::{PackNotFound, find};
 pub use manifest::{Manifest, Preset};
 
 use crate::diffusion::pipeline::PipelineConfig;
-use crate::diffusion::request::PackDefaults;
+use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, PackDefaults};
 use crate::diffusion::schedulers::SchedulerConfig;
+use crate::diffusion::similarity::ImageProcessor;
 
 /// Something in a pack is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,9 @@ impl Pack {
         let unet: UnetConfig = read_json(&directory.join("unet/config.json"))?;
         let vae: VaeConfig = read_json(&directory.join("vae_decoder/config.json"))?;
         components::check(directory, &unet, &vae)?;
+        for preset in manifest.presets.values() {
+            components::check_preset(directory, preset, &unet)?;
+        }
         let scheduler_path = directory.join("scheduler/scheduler_config.json");
         let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
             .map_err(|error| PackError::new(&scheduler_path, error))?;
@@ -93,6 +98,18 @@ impl Pack {
         })
     }
 
+    /// How pictures are prepared for the pack's image tower.
+    ///
+    /// # Errors
+    /// The pack has no image tower, or its configuration is missing or wrong.
+    pub fn image_processor(&self) -> Result<ImageProcessor, PackError> {
+        let model = self.directory.join("image_encoder/model.onnx");
+        if !model.is_file() {
+            return Err(PackError::new(model, "is missing: this pack cannot compare pictures with texts"));
+        }
+        image_processor::read(&self.directory)
+    }
+
     /// What the denoising loop depends on.
     pub fn pipeline_config(&self) -> PipelineConfig {
         PipelineConfig {
@@ -104,16 +121,27 @@ impl Pack {
         }
     }
 
-    /// What a request that says nothing gets, from the `default` preset or the field's usual values.
+    /// What a request that says nothing gets: the presets, with the field's usual values where they are silent.
     pub fn defaults(&self) -> PackDefaults {
-        let preset = self.manifest.presets.get("default").cloned().unwrap_or_default();
+        let mut named = self.manifest.presets.clone();
+        let default = named.remove(DEFAULT_PRESET).unwrap_or_default();
+        let default = self.preset(&default);
+        let multiple = self.vae.scale_factor() * self.unet.downsampling();
+        let defaults =
+            PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
+        let defaults = defaults.with_scheduler(self.scheduler.clone());
+        named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
+    }
+
+    fn preset(&self, preset: &Preset) -> presets::Preset {
         let native = self.unet.sample_size.unwrap_or(64) * self.vae.scale_factor();
-        PackDefaults {
+        presets::Preset {
             width: preset.width.unwrap_or(native),
             height: preset.height.unwrap_or(native),
             steps: preset.steps.unwrap_or(20),
             guidance_scale: preset.guidance_scale.unwrap_or(7.5),
-            size_multiple: self.vae.scale_factor() * self.unet.downsampling(),
+            scheduler: preset.scheduler.clone(),
+            unet: preset.unet.clone().unwrap_or_else(|| DEFAULT_UNET.to_owned()),
         }
     }
 }

@@ -99,18 +99,33 @@ impl ClipTokenizer {
 
     /// The window of `prompt`. The last id that is no padding is the end-of-text token, always.
     pub fn encode(&self, prompt: &str) -> TokenWindow {
+        let ids = self.ids(prompt);
+        let kept = ids.len().min(self.room());
+        TokenWindow { token_ids: self.window(&ids[..kept]), truncated: ids.len() - kept }
+    }
+
+    /// The bare token ids of `text`.
+    pub(super) fn ids(&self, text: &str) -> Vec<u32> {
         let encoding = self
             .tokenizer
-            .encode_fast(prompt, false)
+            .encode_fast(text, false)
             .expect("a byte-level vocabulary with an unknown token takes any text");
-        let ids = encoding.get_ids();
-        let room = self.length - 2;
-        let mut token_ids = Vec::with_capacity(self.length);
-        token_ids.push(i64::from(self.start));
-        token_ids.extend(ids.iter().take(room).map(|&id| i64::from(id)));
-        token_ids.push(i64::from(self.end));
-        token_ids.resize(self.length, i64::from(self.pad));
-        TokenWindow { token_ids, truncated: ids.len().saturating_sub(room) }
+        encoding.get_ids().to_vec()
+    }
+
+    /// How many ids of a prompt fit between a window's start and end: 75.
+    pub(super) fn room(&self) -> usize {
+        self.length - 2
+    }
+
+    /// Start, `ids`, end and padding; `ids` fit.
+    pub(super) fn window(&self, ids: &[u32]) -> Vec<i64> {
+        let mut window = Vec::with_capacity(self.length);
+        window.push(i64::from(self.start));
+        window.extend(ids.iter().map(|&id| i64::from(id)));
+        window.push(i64::from(self.end));
+        window.resize(self.length, i64::from(self.pad));
+        window
     }
 }
 

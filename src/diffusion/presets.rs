@@ -1,0 +1,99 @@
+//! What a pack fills in where a request is silent: its presets by name, and the sizes its networks can make.
+
+use std::collections::BTreeMap;
+
+use super::request::FieldError;
+use super::schedulers::{SchedulerConfig, SchedulerName};
+
+/// The preset of a request that names none.
+pub const DEFAULT_PRESET: &str = "default";
+
+/// The component that denoises when a preset names no other.
+pub const DEFAULT_UNET: &str = "unet";
+
+/// Values that suit one way of running a pack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preset {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// `num_inference_steps`.
+    pub steps: usize,
+    /// Classifier-free guidance; at most 1 means none.
+    pub guidance_scale: f64,
+    /// The pack's own scheduler when `None`.
+    pub scheduler: Option<SchedulerName>,
+    /// The component of the pack that denoises: `unet`, or a distilled one beside it.
+    pub unet: String,
+}
+
+/// All presets of a pack, and what its architecture allows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackDefaults {
+    /// By name; [`DEFAULT_PRESET`] is always there.
+    presets: BTreeMap<String, Preset>,
+    /// Sides of a picture are multiples of this: the VAE factor times the UNet's down-sampling.
+    pub size_multiple: usize,
+    /// The shortest side the networks were trained on. Smaller pictures are made at a whole multiple of their size
+    /// and averaged down.
+    pub smallest: usize,
+    /// The pack's own scheduler; requests are checked against it when it is known.
+    pub scheduler: Option<SchedulerConfig>,
+}
+
+impl PackDefaults {
+    /// A pack with this preset alone, which makes every size.
+    pub fn new(default: Preset, size_multiple: usize) -> Self {
+        let presets = BTreeMap::from([(DEFAULT_PRESET.to_owned(), default)]);
+        Self { presets, size_multiple: size_multiple.max(1), smallest: 0, scheduler: None }
+    }
+
+    /// The same with pictures below `smallest` pixels averaged down from larger ones.
+    #[must_use]
+    pub fn with_smallest(mut self, smallest: usize) -> Self {
+        self.smallest = smallest;
+        self
+    }
+
+    /// The same for a pack whose scheduler is known.
+    #[must_use]
+    pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
+        self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// The same with one more preset.
+    #[must_use]
+    pub fn with_preset(mut self, name: &str, preset: Preset) -> Self {
+        self.presets.insert(name.to_owned(), preset);
+        self
+    }
+
+    /// Names of the presets, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.presets.keys().map(String::as_str)
+    }
+
+    /// The preset of a request that names none.
+    pub fn default_preset(&self) -> &Preset {
+        &self.presets[DEFAULT_PRESET]
+    }
+
+    /// The preset called `name`, or the default one.
+    ///
+    /// # Errors
+    /// `invalid_value` of the field `preset`, listing the names there are.
+    pub fn preset(&self, name: Option<&str>) -> Result<&Preset, FieldError> {
+        let name = name.unwrap_or(DEFAULT_PRESET);
+        self.presets.get(name).ok_or_else(|| {
+            let known = self.names().collect::<Vec<_>>().join(", ");
+            FieldError::new("invalid_value", "preset", name, format!("the pack has the presets {known}"))
+        })
+    }
+
+    /// How many times larger than asked a picture of this size is made.
+    pub fn magnification(&self, width: usize, height: usize) -> usize {
+        self.smallest.div_ceil(width.min(height).max(1)).max(1)
+    }
+}

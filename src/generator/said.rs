@@ -1,0 +1,46 @@
+//! What a request says: its prompts with alternatives chosen, read, and turned into windows of tokens.
+
+use ndarray::Array2;
+
+use crate::diffusion::conditioning::PromptTokens;
+use crate::diffusion::request::{FieldError, GenerationRequest};
+use crate::jobs::prompt;
+use crate::text::{ClipTokenizer, Piece};
+
+/// Both prompts of a request as they were meant for its seed.
+pub(super) struct Said {
+    /// With alternatives chosen.
+    pub(super) prompt: String,
+    /// With alternatives chosen.
+    pub(super) negative_prompt: String,
+    pieces: Vec<Piece>,
+    negative_pieces: Vec<Piece>,
+}
+
+impl Said {
+    pub(super) fn new(request: &GenerationRequest) -> Result<Self, FieldError> {
+        let (prompt, pieces) = prompt::read("prompt", &request.prompt, request.seed)?;
+        let (negative_prompt, negative_pieces) =
+            prompt::read("negative_prompt", &request.negative_prompt, request.seed)?;
+        Ok(Self { prompt, negative_prompt, pieces, negative_pieces })
+    }
+
+    /// Prompt and negative prompt, with as many windows each.
+    pub(super) fn tokens(&self, tokenizer: &ClipTokenizer) -> (PromptTokens, PromptTokens) {
+        let [prompt, negative, empty] =
+            [&self.pieces[..], &self.negative_pieces, &[]].map(|pieces| windows(tokenizer, pieces));
+        let most = prompt.token_ids.nrows().max(negative.token_ids.nrows());
+        (prompt.padded(most, &empty), negative.padded(most, &empty))
+    }
+}
+
+fn windows(tokenizer: &ClipTokenizer, pieces: &[Piece]) -> PromptTokens {
+    let windows = tokenizer.windows(pieces);
+    let shape = (windows.len(), tokenizer.window_length());
+    let ids = windows.iter().flat_map(|window| window.token_ids.iter().copied()).collect();
+    let weights = windows.iter().flat_map(|window| window.weights.iter().copied()).collect();
+    PromptTokens {
+        token_ids: Array2::from_shape_vec(shape, ids).expect("windows have one length"),
+        weights: Array2::from_shape_vec(shape, weights).expect("windows have one length"),
+    }
+}
