@@ -138,7 +138,8 @@ fn the_whole_loop_ends_where_diffusers_ends() {
         ..RawRequest::default()
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 0).unwrap();
-    let mut generator = Generator::new(pack, EngineOptions::default(), 0).unwrap();
+    let options = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
+    let mut generator = Generator::new(pack, options, 0).unwrap();
     let picture = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let theirs: Array4<f32> = read("latents.npy");
     assert_close("latents", picture.latents.view(), theirs.view(), TRAJECTORY_BOUND);
