@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, exit codes 0 done, 1 failed, 2 usage, 78 configuration.
 
+mod bench;
 #[cfg(feature = "embedded-broker")]
 mod blocks;
 #[cfg(feature = "embedded-broker")]
@@ -45,6 +46,7 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     Serve(serve::ServeArgs),
     Score(score::ScoreArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Score(args) => score::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! between calls is its [`Residency`].
 
 mod coarse;
+mod component;
 mod components;
 mod kernels;
 mod load;
@@ -20,7 +21,12 @@ mod weights;
 
 use serde::Deserialize;
 
-pub use kernels::{Isa, IsaError};
+use kernels::codes::Unit;
+use ops::Machine;
+use pool::Pool;
+
+pub use component::{Component, KindTime};
+pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
 
 /// What stays in memory once a picture is done.
@@ -55,4 +61,17 @@ pub struct EngineOptions {
     pub residency: Residency,
     /// Which arithmetic.
     pub compute: Compute,
+}
+
+impl EngineOptions {
+    /// Threads, a number at last.
+    pub fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { cores() } else { self.threads }
+    }
+}
+
+/// The threads and the kernels that `options` and `EASELD_ISA` ask for.
+fn machine(options: EngineOptions) -> Result<Machine, IsaError> {
+    Ok(Machine { pool: Pool::new(options.thread_count()), unit: Unit::of(Isa::choose()?) })
 }

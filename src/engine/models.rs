@@ -48,13 +48,11 @@ pub struct PackModels {
 impl PackModels {
     /// The networks below `directory`; nothing is read yet.
     pub fn new(directory: &Path, options: EngineOptions) -> Self {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = Pool::new(if options.threads == 0 { cores() } else { options.threads });
         Self {
             directory: directory.to_owned(),
             residency: options.residency,
             compute: options.compute,
-            pool,
+            pool: Pool::new(options.thread_count()),
             text_encoder: None,
             image_encoder: None,
             unet: None,

@@ -13,6 +13,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
+use super::component::KindTime;
 use super::ops::Machine;
 use super::packed::PackedModel;
 use super::plan::Plan;
@@ -78,6 +79,27 @@ impl Network {
     /// Time spent reading and planning since this was last asked.
     pub(super) fn take_load_time(&mut self) -> Duration {
         std::mem::take(&mut self.load_time)
+    }
+
+    /// As [`Network::run`], for the first output, whatever it is called.
+    pub(super) fn run_first(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<ArrayD<f32>> {
+        self.run(inputs, FIRST_OUTPUT)
+    }
+
+    /// Time by kind of operation, where our own kernels run.
+    pub(super) fn take_times(&mut self) -> Vec<KindTime> {
+        match self.planned.as_mut().map(|planned| &mut planned.runner) {
+            Some(Runner::Own(plan)) => plan.take_times(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Operations by kind, and what is left to tract.
+    pub(super) fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
+        match self.planned.as_ref().map(|planned| &planned.runner) {
+            Some(Runner::Own(plan)) => plan.report(),
+            _ => (Vec::new(), Vec::new()),
+        }
     }
 
     /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tract_onnx::prelude::*;
 
+use super::component::KindTime;
 use super::kernels::codes::Codes;
 use super::kernels::gemm::{Epilogue, FloatProducts, IntProducts, run as gemm};
 use super::lower::{Gemm, Graph, Node, NodeId, Op};
@@ -37,15 +38,6 @@ enum Step {
     Node(NodeId),
 }
 
-/// Time spent in one kind of operation.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Spent {
-    pub(super) time: Duration,
-    pub(super) count: usize,
-    /// Multiplications, of those kinds that count them.
-    pub(super) macs: f64,
-}
-
 /// A graph, its memory, and what it remembers from the last run.
 pub(super) struct Plan {
     machine: Machine,
@@ -60,7 +52,7 @@ pub(super) struct Plan {
     tensors: Vec<Option<TValue>>,
     last_inputs: Vec<Option<Tensor>>,
     /// Time by kind of operation, while somebody measures.
-    spent: Option<Vec<(&'static str, Spent)>>,
+    times: Option<Vec<KindTime>>,
 }
 
 impl Plan {
@@ -111,7 +103,7 @@ impl Plan {
             codes: codes.into_iter().map(|_| Codes::default()).collect(),
             tensors,
             last_inputs: Vec::new(),
-            spent: None,
+            times: None,
             machine,
             graph,
             steps,
@@ -316,29 +308,45 @@ impl Plan {
     }
 
     fn measure(&mut self, step: Step, time: Duration) {
-        let Some(spent) = &mut self.spent else {
+        let Some(times) = &mut self.times else {
             return;
         };
         let (kind, macs) = match step {
             Step::Encode(_) => ("encode", 0.0),
-            Step::Node(id) => {
-                let node = &self.graph.nodes[id];
-                (node.op.kind(), macs(&self.graph, id))
-            }
+            Step::Node(id) => (self.graph.nodes[id].op.kind(), macs(&self.graph, id)),
         };
-        let at = spent.iter().position(|(name, _)| *name == kind).unwrap_or_else(|| {
-            spent.push((kind, Spent::default()));
-            spent.len() - 1
+        let at = times.iter().position(|entry| entry.kind == kind).unwrap_or_else(|| {
+            times.push(KindTime { kind, time: Duration::ZERO, count: 0, macs: 0.0 });
+            times.len() - 1
         });
-        let entry = &mut spent[at].1;
-        entry.time += time;
-        entry.count += 1;
-        entry.macs += macs;
+        times[at].time += time;
+        times[at].count += 1;
+        times[at].macs += macs;
     }
 
     /// From now on adds up time by kind of operation; returns what was added up so far.
-    pub(super) fn take_spent(&mut self) -> Vec<(&'static str, Spent)> {
-        self.spent.replace(Vec::new()).unwrap_or_default()
+    pub(super) fn take_times(&mut self) -> Vec<KindTime> {
+        self.times.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// Operations by kind, and those that tract runs.
+    pub(super) fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
+        let mut kinds: Vec<(&'static str, usize)> = Vec::new();
+        let mut foreign = Vec::new();
+        for step in &self.steps {
+            let (kind, node) = match step {
+                Step::Encode(_) => ("encode", None),
+                Step::Node(id) => (self.graph.nodes[*id].op.kind(), Some(&self.graph.nodes[*id])),
+            };
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((kind, 1)),
+            }
+            if let Some(Node { name, op: Op::Foreign(op, _), .. }) = node {
+                foreign.push(format!("{name} ({})", op.name()));
+            }
+        }
+        (kinds, foreign)
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) mod float;
 pub(super) mod gemm;
 mod isa;
 pub(super) mod math;
+mod peak;
 mod scalar;
 mod sums;
 
@@ -30,6 +31,7 @@ mod i8mm;
 mod neon;
 
 pub use isa::{Isa, IsaError};
+pub use peak::dot_product_peak;
 
 /// Output channels in a panel of weights.
 pub(super) const PANEL: usize = 16;
