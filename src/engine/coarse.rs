@@ -1,12 +1,15 @@
 //! ONNX operators kept whole on their way through tract: norms, which tract would take apart into a dozen passes,
 //! and weights, which stay in the packed file.
 
-use anyhow::ensure;
+use anyhow::{Context, bail, ensure};
 use tract_core::internal::*;
 use tract_onnx::Onnx;
+use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{NodeProto, TensorProto};
+use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::ops::array::ConstantOfShape;
 use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
 
 /// The operator that stands for a weight in a graph stripped of them.
@@ -17,6 +20,7 @@ pub(super) fn register(onnx: &mut Onnx) {
     onnx.op_register.insert("InstanceNormalization", |_, node| norm(node, Kind::Instance));
     onnx.op_register.insert("LayerNormalization", layer);
     onnx.op_register.insert("GroupNormalization", group);
+    onnx.op_register.insert("ConstantOfShape", filled);
     onnx.op_register.insert(WEIGHT, weight);
 }
 
@@ -40,6 +44,25 @@ fn layer(_: &ParsingContext, node: &NodeProto) -> Built {
 fn group(context: &ParsingContext, node: &NodeProto) -> Built {
     let per_channel = context.onnx_operator_set_version >= 21;
     norm(node, Kind::Group { groups: node.get_attr("num_groups")?, per_channel })
+}
+
+fn filled(_: &ParsingContext, node: &NodeProto) -> Built {
+    let value = node.get_attr_opt::<&TensorProto>("value")?;
+    let value = value.map(|value| load_tensor(&MmapDataResolver, value, None)).transpose()?;
+    let value: Arc<Tensor> = match value {
+        Some(value) if value.len() == 1 => value.into_shape(&[])?.into_arc_tensor(),
+        Some(_) => bail!("{}: its value is not one number", node.name),
+        None => rctensor0(0.0_f32),
+    };
+    let whole = ConstantOfShape::new(value.clone());
+    Ok((
+        if value.datum_type() == f32::datum_type() {
+            expand(FilledNode(whole, value))
+        } else {
+            expand(whole)
+        },
+        vec![],
+    ))
 }
 
 fn weight(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -185,6 +208,68 @@ impl TypedOp for Standardize {
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         Ok(tvec!(inputs[0].without_value()))
+    }
+}
+
+/// A tensor of one number over and over. PyTorch gives `baddbmm` one as large as all scores of an attention, times zero:
+/// tract would fill it while it infers shapes.
+#[derive(Debug, Clone)]
+struct FilledNode(ConstantOfShape, Arc<Tensor>);
+
+impl Expansion for FilledNode {
+    fn name(&self) -> StaticName {
+        self.0.name()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        self.0.rules(s, inputs, outputs)
+    }
+
+    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let shape = model.outlet_fact(inputs[0])?.konst.clone().context("a shape that is not known")?;
+        let shape = shape.cast_to::<i64>()?;
+        let shape = shape.try_as_plain_ram()?.as_slice::<i64>()?;
+        let shape = shape.iter().map(|size| usize::try_from(*size)).collect::<Result<Vec<_>, _>>()?;
+        let value = *self.1.try_as_plain_ram()?.to_scalar::<f32>()?;
+        model.wire_node(name, FilledOp { value, shape }, &[])
+    }
+
+    fn runs_out_of_plan(&self) -> bool {
+        false
+    }
+}
+
+/// One number over and over.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FilledOp {
+    pub(super) value: f32,
+    pub(super) shape: Vec<usize>,
+}
+
+impl Eq for FilledOp {}
+
+impl Op for FilledOp {
+    fn name(&self) -> StaticName {
+        "Filled".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for FilledOp {
+    not_out_of_plan!();
+}
+
+impl TypedOp for FilledOp {
+    as_op!();
+
+    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(f32::fact(&self.shape)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The packed file: the graph without its weights, and the weights in the panels that kernels read.
 //!
 //! ```text
-//! 0      magic, version, total length, SHA-256 of the source, and of what follows up to the weights
+//! 0      magic, total length, length of the contents, SHA-256 of the source and of the contents, checksum of the rest
 //! 4096   counts, then one record per weight: name, order, kind, where its parts lie; then the graph
 //! ...    weights, scales and sums, each on a multiple of 64, the first on a multiple of 65536
 //! ```
@@ -14,7 +14,7 @@ use super::load::{RawWeight, Values};
 use super::weights::{Order, Record};
 
 /// Changes whenever this file's layout or the panels' does.
-const MAGIC: &[u8; 16] = b"easeld packed 01";
+const MAGIC: &[u8; 16] = b"easeld packed 02";
 const HEADER: usize = 4096;
 /// Pages are at most this large (64-bit ARM).
 const PAGE: usize = 65536;
@@ -62,9 +62,12 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight]) -> Ve
                 let (panels, sums) = int8_panels(codes, &order);
                 let mut scales = scales.clone();
                 scales.resize(order.panels() * PANEL, 0.0);
-                let [weights, scales, sums] =
-                    [panels.iter().map(|code| *code as u8).collect(), floats(&scales), floats(&sums)]
-                        .map(&mut put);
+                let [weights, scales, sums] = [
+                    panels.iter().map(|code| *code as u8).collect(),
+                    floats(&scales),
+                    sums.iter().flat_map(|sum| sum.to_le_bytes()).collect(),
+                ]
+                .map(&mut put);
                 Record { name, order, weights, scales, sums }
             }
             Values::Float(values) => {
@@ -88,7 +91,7 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight]) -> Ve
     bytes.extend((contents.len() as u64).to_le_bytes());
     bytes.extend(source);
     bytes.extend(Sha256::digest(&contents));
-    bytes.extend(Sha256::digest(&payload));
+    bytes.extend(checksum(&payload).to_le_bytes());
     bytes.resize(HEADER, 0);
     bytes.extend(contents);
     bytes.resize(start, 0);
@@ -133,7 +136,7 @@ pub(super) fn read(file: &[u8], source: &[u8; 32]) -> anyhow::Result<Contents> {
     ensure!(Sha256::digest(contents)[..] == rest[48..80], "it is damaged");
     let start = (HEADER + length).next_multiple_of(PAGE);
     let payload = file.get(start..).context("it is cut short")?;
-    ensure!(Sha256::digest(payload)[..] == rest[80..112], "its weights are damaged");
+    ensure!(checksum(payload).to_le_bytes() == rest[80..88], "its weights are damaged");
 
     let mut left = contents;
     let count = take_number(&mut left)?;
@@ -184,6 +187,23 @@ fn read_record(left: &mut &[u8], start: usize, end: usize) -> anyhow::Result<Rec
     Ok(record)
 }
 
+/// Tells whether weights are still what was written, at the speed of memory: nobody but this program makes the file, so
+/// accidents are to be found, not forgeries. Every step can be undone, so no single wrong word goes unseen.
+fn checksum(bytes: &[u8]) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = |lane: u64, word: u64| (lane ^ word).wrapping_mul(ODD).rotate_left(29);
+    let mut lanes: [u64; 8] = std::array::from_fn(|lane| lane as u64);
+    let chunks = bytes.chunks_exact(64);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
+            *lane = mix(*lane, u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        }
+    }
+    let rest = rest.iter().map(|byte| u64::from(*byte));
+    lanes.into_iter().chain(rest).fold(bytes.len() as u64, mix)
+}
+
 /// Whether a float weight gains by int8: not where so few numbers come in or go out that they carry everything
 /// (pixels, latents).
 fn is_worth_int8(order: &Order) -> bool {
@@ -205,15 +225,15 @@ fn quantize(values: &[f32], order: &Order) -> Values {
 }
 
 /// Weights as `[panel][tap][quad][channel][4]`, and their sums as `[panel][tap][channel]`.
-fn int8_panels(codes: &[i8], order: &Order) -> (Vec<i8>, Vec<f32>) {
+fn int8_panels(codes: &[i8], order: &Order) -> (Vec<i8>, Vec<i32>) {
     let (taps, width) = (order.taps(), order.inputs().next_multiple_of(STEP));
     let mut panels = vec![0; order.panels() * taps * width * PANEL];
-    let mut sums = vec![0.0; order.panels() * taps * PANEL];
+    let mut sums = vec![0; order.panels() * taps * PANEL];
     order.each(|at, channel, input, tap| {
         let (panel, channel) = (channel / PANEL, channel % PANEL);
         let tap = panel * taps + tap;
         panels[tap * width * PANEL + (input / QUAD * PANEL + channel) * QUAD + input % QUAD] = codes[at];
-        sums[tap * PANEL + channel] += f32::from(codes[at]);
+        sums[tap * PANEL + channel] += i32::from(codes[at]);
     });
     (panels, sums)
 }

@@ -9,7 +9,8 @@ use tract_onnx::prelude::*;
 
 use super::component::KindTime;
 use super::kernels::codes::Codes;
-use super::kernels::gemm::{Epilogue, FloatProducts, IntProducts, run as gemm};
+use super::kernels::finish::Epilogue;
+use super::kernels::gemm::{FloatProducts, IntProducts, PAIR, run as gemm};
 use super::lower::{Gemm, Graph, Node, NodeId, Op};
 use super::ops::Machine;
 use super::ops::attention::{Inputs, attention};
@@ -56,7 +57,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(graph: Graph, weights: &Weights, machine: Machine) -> Plan {
+    pub(super) fn new(mut graph: Graph, weights: &Weights, machine: Machine) -> Plan {
+        for node in &mut graph.nodes {
+            if let Op::Gemm(gemm) = &mut node.op
+                && !gemm.bias.is_empty()
+            {
+                gemm.bias.resize(gemm.channels.next_multiple_of(PAIR), 0.0); // whole pairs of panels for the kernels
+            }
+        }
         let uses = graph.uses();
         let alive = |id: NodeId| uses[id] > 0;
         let mut depends = vec![0_u64; graph.nodes.len()];
@@ -285,8 +293,13 @@ impl Plan {
         };
         let mut inputs = TVec::new();
         for view in views {
-            inputs.push(match (self.places[view.node], &self.graph.nodes[view.node].op) {
-                (Place::Tensor(slot), op) if !matches!(op, Op::Constant(_)) => {
+            let is_constant = matches!(self.graph.nodes[view.node].op, Op::Constant(_));
+            inputs.push(match self.places[view.node] {
+                Place::Tensor(slot) => {
+                    if is_constant && self.tensors[slot].is_none() {
+                        let tensor = Tensor::from_shape(&view.shape(), self.values(view.node))?;
+                        self.tensors[slot] = Some(tensor.into_tvalue());
+                    }
                     self.tensors[slot].clone().context("a tensor that is not there yet")?
                 }
                 _ => Tensor::from_shape(&view.shape(), self.values(view.node))?.into_tvalue(),

@@ -127,7 +127,7 @@ impl Bytes {
         }
     }
 
-    /// A part as numbers of type `T`, which is i8 or f32.
+    /// A part as numbers of type `T`, which is i8, i32 or f32.
     fn part<T: Number>(&self, part: Part) -> &[T] {
         let bytes = &self.all()[part.offset..][..part.bytes];
         assert!(bytes.as_ptr().cast::<T>().is_aligned());
@@ -141,6 +141,7 @@ impl Bytes {
 trait Number {}
 impl Number for i8 {}
 impl Number for f32 {}
+impl Number for i32 {}
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("packed files are little-endian, and are used as they lie");

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, PANEL, QUAD};
+use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 const ROWS: usize = 6;
 /// Vectors in a panel: 8 channels each.
@@ -17,15 +17,15 @@ pub(super) const KERNEL: Kernel =
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with AVX2.
-unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, _stride: usize, out: *mut i32) {
+unsafe fn dot(rows: &[*const u8], quads: usize, weights: Weights, out: Out) {
     // SAFETY: handed on unchanged.
-    unsafe { super::by_rows!(rows, [1, 2, 4, 6], rows => tile(rows, quads, weights, out)) }
+    unsafe { super::by_rows!(rows, [1, 2, 4, 6], rows => tile(rows, quads, weights.first, out)) }
 }
 
 /// # Safety
 /// As [`dot`] asks, with `R` rows.
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: *mut i32) {
+unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: Out) {
     let ones = _mm256_set1_epi16(1);
     let mut sums = [[_mm256_setzero_si256(); VECTORS]; R];
     for quad in 0..quads {
@@ -47,7 +47,7 @@ unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *con
     for (row, sums) in sums.iter().enumerate() {
         for (vector, sum) in sums.iter().enumerate() {
             // SAFETY: `out` holds at least `R` rows of one panel.
-            unsafe { _mm256_storeu_si256(out.add(row * PANEL + vector * 8).cast(), *sum) };
+            unsafe { _mm256_storeu_si256(out.sums.add(row * out.stride + vector * 8).cast(), *sum) };
         }
     }
 }

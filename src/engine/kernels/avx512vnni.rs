@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, PANEL, QUAD};
+use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 const ROWS: usize = 12;
 const PANELS: usize = 2;
@@ -15,31 +15,37 @@ pub(super) const KERNEL: Kernel =
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with AVX512F and AVX512-VNNI.
-unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, stride: usize, out: *mut i32) {
+unsafe fn dot(rows: &[*const u8], quads: usize, weights: Weights, out: Out) {
     // SAFETY: handed on unchanged.
-    unsafe { super::by_rows!(rows, [1, 4, 8, 12], rows => tile(rows, quads, weights, stride, out)) }
+    unsafe {
+        match weights.second {
+            None => super::by_rows!(rows, [1, 4, 8, 12], rows => tile(rows, quads, [weights.first], out)),
+            Some(apart) => {
+                let panels = [weights.first, weights.first.add(apart)];
+                super::by_rows!(rows, [1, 4, 8, 12], rows => tile(rows, quads, panels, out))
+            }
+        }
+    }
 }
 
 /// # Safety
-/// As [`dot`] asks, with `R` rows.
+/// As [`dot`] asks, with `R` rows and `P` panels.
 #[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn tile<const R: usize>(
+unsafe fn tile<const R: usize, const P: usize>(
     rows: [*const u8; R],
     quads: usize,
-    weights: *const i8,
-    stride: usize,
-    out: *mut i32,
+    weights: [*const i8; P],
+    out: Out,
 ) {
-    let mut sums = [[_mm512_setzero_si512(); PANELS]; R];
+    let mut sums = [[_mm512_setzero_si512(); P]; R];
     for quad in 0..quads {
-        // SAFETY: `weights` holds two panels of `quads` quads, `stride` bytes apart; each row holds
-        // `quads * QUAD` codes, and an unaligned load takes exactly four of them.
+        // SAFETY: every panel of `weights` holds `quads` quads; each row holds `quads * QUAD` codes, and an
+        // unaligned load takes exactly four of them.
         unsafe {
-            let at = weights.add(quad * PANEL * QUAD);
-            let panels = [_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(stride).cast())];
+            let panels = weights.map(|panel| _mm512_loadu_si512(panel.add(quad * PANEL * QUAD).cast()));
             for row in 0..R {
                 let codes = _mm512_set1_epi32(rows[row].add(quad * QUAD).cast::<i32>().read_unaligned());
-                for panel in 0..PANELS {
+                for panel in 0..P {
                     sums[row][panel] = _mm512_dpbusd_epi32(sums[row][panel], codes, panels[panel]);
                 }
             }
@@ -47,8 +53,8 @@ unsafe fn tile<const R: usize>(
     }
     for (row, sums) in sums.iter().enumerate() {
         for (panel, sum) in sums.iter().enumerate() {
-            // SAFETY: `out` holds at least `R` rows of two panels.
-            unsafe { _mm512_storeu_si512(out.add((row * PANELS + panel) * PANEL).cast(), *sum) };
+            // SAFETY: `out` holds at least `R` rows of `P` panels.
+            unsafe { _mm512_storeu_si512(out.sums.add(row * out.stride + panel * PANEL).cast(), *sum) };
         }
     }
 }

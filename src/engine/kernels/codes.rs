@@ -17,7 +17,7 @@ impl Unit {
     }
 }
 
-/// Rows `x = scale * code + offset`, each with its own scale and offset, so that a row of small numbers keeps its
+/// Rows `x = scale * (code - centre) + offset`, each with its own scale and offset, so that a row of small numbers keeps its
 /// precision beside one of large numbers, and that an activation's lopsided range uses all codes.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Codes {
@@ -79,7 +79,7 @@ pub(in crate::engine) fn encode_row(unit: Unit, values: &[f32], codes: &mut [u8]
     // A constant row: all codes count for nothing. The least normal number guards the division, too.
     let steps = if scale > f32::MIN_POSITIVE { scale.recip() } else { 0.0 };
     float::encode(unit.level, values, least, steps, unit.kernel.code_zero, codes);
-    (scale, least + f32::from(unit.kernel.code_zero) * scale)
+    (scale, least + unit.kernel.centre() as f32 * scale)
 }
 
 #[cfg(test)]
@@ -94,7 +94,8 @@ mod tests {
                 let (scale, offset) = encode_row(unit, &values, &mut codes);
                 for (value, code) in values.iter().zip(&codes) {
                     let signed = unit.kernel.code_zero != 0;
-                    let code = if signed { f32::from(*code as i8) } else { f32::from(*code) };
+                    let stored = if signed { i32::from(*code as i8) } else { i32::from(*code) };
+                    let code = (stored - unit.kernel.excess()) as f32;
                     let error = (scale * code + offset - value).abs();
                     assert!(error <= scale * 0.501 + 1e-6, "{:?}: {value} off by {error}", unit.kernel.isa);
                 }

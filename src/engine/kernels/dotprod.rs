@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Isa, Kernel, PANEL, QUAD};
+use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 const ROWS: usize = 6;
 /// Vectors in a quad of a panel: 4 channels of 4 weights each.
@@ -17,9 +17,9 @@ pub(super) const KERNEL: Kernel =
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with FEAT_DotProd.
-unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, _stride: usize, out: *mut i32) {
+unsafe fn dot(rows: &[*const u8], quads: usize, weights: Weights, out: Out) {
     // SAFETY: handed on unchanged.
-    unsafe { super::by_rows!(rows, [1, 2, 4, 6], rows => tile(rows, quads, weights, out)) }
+    unsafe { super::by_rows!(rows, [1, 2, 4, 6], rows => tile(rows, quads, weights.first, out)) }
 }
 
 macro_rules! sdot {
@@ -37,7 +37,7 @@ macro_rules! sdot {
 /// # Safety
 /// As [`dot`] asks, with `R` rows.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: *mut i32) {
+unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: Out) {
     let mut sums = [[vdupq_n_s32(0); VECTORS]; R];
     for pair in 0..quads / 2 {
         // SAFETY: `quads` is even, `weights` holds a panel of them; each row holds `quads * QUAD` codes. The
@@ -64,7 +64,7 @@ unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *con
     for (row, sums) in sums.iter().enumerate() {
         for (vector, sum) in sums.iter().enumerate() {
             // SAFETY: `out` holds at least `R` rows of one panel.
-            unsafe { vst1q_s32(out.add(row * PANEL + vector * 4), *sum) };
+            unsafe { vst1q_s32(out.sums.add(row * out.stride + vector * 4), *sum) };
         }
     }
 }

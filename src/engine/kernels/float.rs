@@ -90,8 +90,9 @@ impl Activation {
     }
 }
 
+/// The activation of every value, for the body of a function that is compiled for every level.
 #[inline(always)]
-fn each<const FMA: bool>(activation: Activation, values: &mut [f32]) {
+pub(super) fn each<const FMA: bool>(activation: Activation, values: &mut [f32]) {
     let swish = |x: f32, steepness: f32| x / (1.0 + exp::<FMA>(-steepness * x));
     match activation {
         Activation::Identity => {}
@@ -197,20 +198,26 @@ versions! {
 }
 
 versions! {
-    /// Takes integer sums of one panel, rows `stride` apart, into f32 rows of two panels, whose weights sum up to
-    /// `weight_sums`: `tile += scale[row] * sums + offset[row] * weight_sums`.
+    /// Takes integer sums, rows of two panels, into f32 rows of two panels:
+    /// `tile += scale[row] * (sums - excess * weight_sums) + offset[row] * weight_sums`.
     fn fold(
         tile: &mut [f32],
         sums: &[i32],
-        stride: usize,
+        excess: i32,
         scales: [&[f32]; 2],
-        weight_sums: &[f32],
+        weight_sums: [&[i32]; 2],
     ) {
-        let rows = tile.chunks_mut(2 * PANEL).zip(sums.chunks(stride)).zip(scales[0].iter().zip(scales[1]));
-        for ((tile, sums), (scale, offset)) in rows {
-            let (tile, sums, weights) = (&mut tile[..PANEL], &sums[..PANEL], &weight_sums[..PANEL]);
-            for ((tile, sum), weight) in tile.iter_mut().zip(sums).zip(weights) {
-                *tile = fma::<FMA>(*scale, *sum as f32, fma::<FMA>(*offset, *weight, *tile));
+        let mut weights = [0.0; 2 * PANEL];
+        let mut above = [0; 2 * PANEL];
+        for (panel, sums) in weight_sums.into_iter().enumerate() {
+            for ((weight, above), sum) in weights[panel * PANEL..].iter_mut().zip(&mut above[panel * PANEL..]).zip(sums) {
+                (*weight, *above) = (*sum as f32, excess * sum);
+            }
+        }
+        let rows = tile.chunks_exact_mut(2 * PANEL).zip(sums.chunks_exact(2 * PANEL));
+        for ((tile, sums), (scale, offset)) in rows.zip(scales[0].iter().zip(scales[1])) {
+            for (((tile, sum), weight), above) in tile.iter_mut().zip(sums).zip(&weights).zip(&above) {
+                *tile = fma::<FMA>(*scale, sum.wrapping_sub(*above) as f32, fma::<FMA>(*offset, *weight, *tile));
             }
         }
     }

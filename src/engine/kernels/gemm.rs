@@ -6,9 +6,9 @@
 //! meets the rows of a chunk.
 
 use super::codes::{Codes, Unit};
-use super::float::{self, Activation};
-use super::sums::Sums;
-use super::{PANEL, ROWS_MAX};
+use super::finish::{Epilogue, finish};
+use super::float;
+use super::{PANEL, ROWS_MAX, sums};
 use crate::engine::pool::Pool;
 
 /// Columns of a tile: two panels.
@@ -92,7 +92,7 @@ pub(in crate::engine) struct Panels<'a, W> {
     /// One per channel; empty for f32.
     pub(in crate::engine) scale: &'a [f32],
     /// Sum of the weights of each channel, `[panel][tap][16]`; empty for f32.
-    pub(in crate::engine) sums: &'a [f32],
+    pub(in crate::engine) sums: &'a [i32],
 }
 
 impl<W> Panels<'_, W> {
@@ -136,19 +136,13 @@ impl Products for IntProducts<'_> {
             scales[at] = scale[row];
             offsets[at] = offset[row];
         }
-        let mut sums = Sums::new();
-        sums.fill(
-            kernel,
-            &sources[..rows.len()],
-            self.panels.weights,
-            panels.map(|panel| self.panels.start(panel, tap)),
-        );
-        for (at, panel) in panels.into_iter().enumerate() {
-            let weight_sums = &self.panels.sums[(panel * self.panels.taps + tap) * PANEL..][..PANEL];
-            let (sums, stride) = sums.panel(at);
-            let scales = [&scales[..rows.len()], &offsets[..rows.len()]];
-            float::fold(level, &mut tile[at * PANEL..], sums, stride, scales, weight_sums);
-        }
+        let mut sums = [0; ROWS_MAX * PAIR];
+        let starts = panels.map(|panel| self.panels.start(panel, tap));
+        sums::fill(kernel, &sources[..rows.len()], self.panels.weights, &starts, &mut sums, PAIR);
+        let weight_sums =
+            panels.map(|panel| &self.panels.sums[(panel * self.panels.taps + tap) * PANEL..][..PANEL]);
+        let scales = [&scales[..rows.len()], &offsets[..rows.len()]];
+        float::fold(level, tile, &sums, kernel.excess(), scales, weight_sums);
     }
 }
 
@@ -184,22 +178,6 @@ impl Products for FloatProducts<'_> {
             float::dot(self.unit.level, tile, &sources[..rows.len()], weights, at * PANEL);
         }
     }
-}
-
-/// What is put on top of the products before they are written.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Epilogue<'a> {
-    /// One per output column, or empty for 1.
-    pub(in crate::engine) scale: &'a [f32],
-    /// One per output column, or empty for 0.
-    pub(in crate::engine) bias: &'a [f32],
-    /// Rows of further biases, one for every so many output rows: the time embedding, one row per picture.
-    pub(in crate::engine) row_bias: Option<(&'a [f32], usize)>,
-    pub(in crate::engine) activation: Activation,
-    /// The second half of the channels, through the activation, multiplies the first.
-    pub(in crate::engine) gated: bool,
-    /// Rows to add, laid out as the output.
-    pub(in crate::engine) residual: Option<&'a [f32]>,
 }
 
 /// Computes `out`, rows of `channels` values.
@@ -280,42 +258,21 @@ impl<P: Products> Work<'_, P> {
 
     /// Finishes a tile and writes it.
     fn store(&self, first_row: usize, pair: usize, tile: &mut [f32]) {
-        let Epilogue { scale, bias, row_bias, activation, gated, residual } = *self.epilogue;
-        let width = if gated { PANEL } else { PAIR };
+        let width = if self.epilogue.gated { PANEL } else { PAIR };
         let column = pair * width;
         let count = width.min(self.columns - column);
-        let level = self.unit.level;
-        for (row, values) in (first_row..).zip(tile.chunks_exact_mut(PAIR)) {
-            let (values, gate) = values.split_at_mut(width);
-            let values = &mut values[..count];
-            let place = |values: &mut [f32], column: usize| {
-                if !scale.is_empty() {
-                    float::multiply(level, values, &scale[column..]);
-                }
-                if !bias.is_empty() {
-                    float::add(level, values, &bias[column..]);
-                }
-            };
-            place(values, column);
-            if gated {
-                let gate = &mut gate[..count];
-                place(gate, self.columns + column);
-                float::activate(level, activation, gate);
-                float::multiply(level, values, gate);
-            } else {
-                if let Some((biases, every)) = row_bias {
-                    float::add(level, values, &biases[row / every * self.columns + column..]);
-                }
-                float::activate(level, activation, values);
-            }
+        finish(self.unit.level, tile, self.epilogue, first_row, self.columns, column, count);
+        for (row, values) in (first_row..).zip(tile.chunks_exact(PAIR)) {
             let at = row * self.columns + column;
-            if let Some(residual) = residual {
-                float::add(level, values, &residual[at..]);
-            }
             assert!(at + count <= self.out.1);
             // SAFETY: within the output, as just asserted; no other thread has this tile, and nobody reads the
             // output before `run` returns.
-            unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), count) }.copy_from_slice(values);
+            let out = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), count) };
+            match <&mut [f32; PAIR]>::try_from(&mut *out) {
+                // A length that the compiler knows makes two vectors of it, not a call.
+                Ok(out) => out.copy_from_slice(values),
+                Err(_) => out.copy_from_slice(&values[..count]),
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Isa, Kernel, PANEL, QUAD};
+use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 const ROWS: usize = 6;
 /// Vectors in a quad of a panel: 4 channels of 4 weights each.
@@ -18,15 +18,15 @@ pub(super) const KERNEL: Kernel =
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with FEAT_I8MM.
-unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, _stride: usize, out: *mut i32) {
+unsafe fn dot(rows: &[*const u8], quads: usize, weights: Weights, out: Out) {
     // The second row of the last pair repeats the first when the count is odd; nobody reads its sums.
     let row = |at: usize| rows[at.min(rows.len() - 1)];
     // SAFETY: handed on unchanged; `out` has room for `ROWS` rows.
     unsafe {
         match rows.len() {
-            0..=2 => tile([[row(0), row(1)]], quads, weights, out),
-            3..=4 => tile([[row(0), row(1)], [row(2), row(3)]], quads, weights, out),
-            _ => tile([[row(0), row(1)], [row(2), row(3)], [row(4), row(5)]], quads, weights, out),
+            0..=2 => tile([[row(0), row(1)]], quads, weights.first, out),
+            3..=4 => tile([[row(0), row(1)], [row(2), row(3)]], quads, weights.first, out),
+            _ => tile([[row(0), row(1)], [row(2), row(3)], [row(4), row(5)]], quads, weights.first, out),
         }
     }
 }
@@ -34,7 +34,7 @@ unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, _stride: usi
 /// # Safety
 /// As [`dot`] asks, with `2 * P` rows.
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn tile<const P: usize>(rows: [[*const u8; 2]; P], quads: usize, weights: *const i8, out: *mut i32) {
+unsafe fn tile<const P: usize>(rows: [[*const u8; 2]; P], quads: usize, weights: *const i8, out: Out) {
     // [pair of rows][pair of channels]: row 0 with both channels, then row 1 with both
     let mut sums = [[vdupq_n_s32(0); 2 * VECTORS]; P];
     for pair in 0..quads / 2 {
@@ -66,11 +66,11 @@ unsafe fn tile<const P: usize>(rows: [[*const u8; 2]; P], quads: usize, weights:
     }
     for (pair, sums) in sums.iter().enumerate() {
         for (channels, sum) in sums.iter().enumerate() {
-            let at = 2 * pair * PANEL + 2 * channels;
+            let at = 2 * pair * out.stride + 2 * channels;
             // SAFETY: `out` holds at least `2 * P` rows of one panel.
             unsafe {
-                vst1_s32(out.add(at), vget_low_s32(*sum));
-                vst1_s32(out.add(at + PANEL), vget_high_s32(*sum));
+                vst1_s32(out.sums.add(at), vget_low_s32(*sum));
+                vst1_s32(out.sums.add(at + out.stride), vget_high_s32(*sum));
             }
         }
     }

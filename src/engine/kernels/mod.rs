@@ -9,12 +9,15 @@
 
 pub(super) mod attention;
 pub(super) mod codes;
+pub(super) mod finish;
 pub(super) mod float;
 pub(super) mod gemm;
+mod head;
 mod isa;
 pub(super) mod math;
 mod peak;
 mod scalar;
+mod softmax;
 mod sums;
 
 #[cfg(target_arch = "x86_64")]
@@ -55,14 +58,41 @@ pub(super) struct Kernel {
     pub(super) code_max: u8,
     /// Taken off every code: 128 where the kernel reads bytes as s8.
     pub(super) code_zero: u8,
-    /// `out[row][channel] = sum over k of codes[row][k] * weights[channel][k]`, rows of `panels * PANEL` sums.
+    /// `out[row][channel] = sum over k of codes[row][k] * weights[channel][k]`.
     ///
     /// # Safety
     /// This CPU has the instruction set. There are 1 to `Kernel::rows` rows, each with `quads * QUAD` readable codes
-    /// as `code_max` and `code_zero` say; `quads` is even; `weights` points to `panels` panels of
-    /// `quads * PANEL * QUAD` weights that start `stride` bytes apart; `out` has room for `Kernel::rows` rows.
-    pub(super) dot:
-        unsafe fn(rows: &[*const u8], quads: usize, weights: *const i8, stride: usize, out: *mut i32),
+    /// as `code_max` and `code_zero` say; `quads` is even. There are 1 to `Kernel::panels` panels of
+    /// `quads * PANEL * QUAD` weights each. `out` has room for `Kernel::rows` rows of sums.
+    pub(super) dot: unsafe fn(rows: &[*const u8], quads: usize, weights: Weights, out: Out),
+}
+
+/// Where panels of weights begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights {
+    pub(super) first: *const i8,
+    /// From the first panel to the second, in bytes; nothing if there is one panel only.
+    pub(super) second: Option<usize>,
+}
+
+/// Where sums go: rows `stride` numbers apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    pub(super) sums: *mut i32,
+    pub(super) stride: usize,
+}
+
+impl Kernel {
+    /// What an activation's code counts from, in the arithmetic that all kernels share: the middle of the codes.
+    pub(super) fn centre(&self) -> i32 {
+        (i32::from(self.code_max) + 1) / 2
+    }
+
+    /// How far the stored codes are above codes that count from the centre: a sum of products is that much too large,
+    /// times the sum of the weights.
+    pub(super) fn excess(&self) -> i32 {
+        self.centre() - i32::from(self.code_zero)
+    }
 }
 
 /// Evaluates `$call` with `$array` an array of row pointers: of the least of the lengths that fits, the last row

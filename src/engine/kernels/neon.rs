@@ -6,7 +6,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Isa, Kernel, PANEL, QUAD};
+use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 const ROWS: usize = 2;
 /// Vectors in a quad of a panel: 4 channels of 4 weights each.
@@ -17,15 +17,15 @@ pub(super) const KERNEL: Kernel =
 
 /// # Safety
 /// As [`Kernel::dot`] asks.
-unsafe fn dot(rows: &[*const u8], quads: usize, weights: *const i8, _stride: usize, out: *mut i32) {
+unsafe fn dot(rows: &[*const u8], quads: usize, weights: Weights, out: Out) {
     // SAFETY: handed on unchanged; NEON is part of aarch64.
-    unsafe { super::by_rows!(rows, [1, 2], rows => tile(rows, quads, weights, out)) }
+    unsafe { super::by_rows!(rows, [1, 2], rows => tile(rows, quads, weights.first, out)) }
 }
 
 /// # Safety
 /// As [`dot`] asks, with `R` rows.
 #[target_feature(enable = "neon")]
-unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: *mut i32) {
+unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *const i8, out: Out) {
     // [row][vector][lower or upper two channels]
     let mut sums = [[[vdupq_n_s32(0); 2]; VECTORS]; R];
     for pair in 0..quads / 2 {
@@ -55,7 +55,7 @@ unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *con
     for (row, sums) in sums.iter().enumerate() {
         for (vector, [lower, upper]) in sums.iter().enumerate() {
             // SAFETY: `out` holds at least `R` rows of one panel.
-            unsafe { vst1q_s32(out.add(row * PANEL + vector * 4), vpaddq_s32(*lower, *upper)) };
+            unsafe { vst1q_s32(out.sums.add(row * out.stride + vector * 4), vpaddq_s32(*lower, *upper)) };
         }
     }
 }

@@ -31,8 +31,9 @@ fn check(kernel: &Kernel, rows: &[Vec<u8>], quads: usize, weights: &[i8]) {
     let mut out = vec![i32::MIN; kernel.rows * width + 64];
     let pointers: Vec<*const u8> = rows.iter().map(Vec::as_ptr).collect();
     let stride = quads * QUAD * PANEL;
+    let weights_at = Weights { first: weights.as_ptr(), second: (kernel.panels == 2).then_some(stride) };
     // SAFETY: `kernel` comes from `Isa::kernel`, so this CPU has it; the vectors have the sizes it asks for.
-    unsafe { (kernel.dot)(&pointers, quads, weights.as_ptr(), stride, out.as_mut_ptr()) };
+    unsafe { (kernel.dot)(&pointers, quads, weights_at, Out { sums: out.as_mut_ptr(), stride: width }) };
     for (row, codes) in rows.iter().enumerate() {
         for channel in 0..width {
             let sum: i64 = (0..quads * QUAD)

@@ -3,6 +3,8 @@
 //! Slices, splits and nearest-neighbour resizing come as different nodes with different arguments from every exporter;
 //! where their output's elements come from is all that matters.
 
+use tract_core::internal::DimLike;
+use tract_core::ops::array::Slice;
 use tract_onnx::prelude::*;
 
 use super::view::{Atom, View};
@@ -13,6 +15,12 @@ const COUNTABLE: usize = 1 << 24;
 /// The view of `view` that `op` makes of it, if it makes one: a box cut out, or rows and columns repeated.
 pub(super) fn movement(op: &dyn TypedOp, view: &View, others: &[Tensor], shape: &[usize]) -> Option<View> {
     let from = view.shape();
+    if let Some(slice) = op.downcast_ref::<Slice>() {
+        return view.sliced(slice.axis, slice.start.to_usize().ok()?, *shape.get(slice.axis)?);
+    }
+    if let Some(small) = resize_of_one_plane(op, view, others, shape) {
+        return small;
+    }
     if view.len() > COUNTABLE || !["StridedSlice", "Slice", "Resize", "Tile"].contains(&op.name().as_ref()) {
         return None;
     }
@@ -34,6 +42,31 @@ pub(super) fn movement(op: &dyn TypedOp, view: &View, others: &[Tensor], shape: 
     }
     let times = shape.last()?.checked_div(*from.last()?)?;
     (from.len() >= 2 && times > 1 && does(&rows.repeated(times))).then(|| view.repeated(times))
+}
+
+/// A resizing does the same to every plane of every picture: one is enough to find out. Nothing if it is no resizing
+/// of whole planes.
+fn resize_of_one_plane(
+    op: &dyn TypedOp,
+    view: &View,
+    others: &[Tensor],
+    shape: &[usize],
+) -> Option<Option<View>> {
+    let from = view.shape();
+    if op.name() != "Resize" || from.len() != 4 || from[..2] != shape[..2] || from[..2] == [1, 1] {
+        return None;
+    }
+    let mut others = others.to_vec();
+    for other in others.iter_mut().filter(|other| other.datum_type() == i64::datum_type() && other.len() == 4)
+    {
+        let sizes = [1, 1, shape[2] as i64, shape[3] as i64];
+        *other = tensor1(&sizes);
+    }
+    let [height, width] = [from[2], from[3]];
+    let plane = View::row_major(view.node, &[1, 1, height, width]);
+    let resized = movement(op, &plane, &others, &[1, 1, shape[2], shape[3]])?;
+    let times = shape[3] / width;
+    (resized == plane.repeated(times)).then(|| Some(view.repeated(times)))
 }
 
 /// The box of `shape` whose first element is number `first` of `view`.
@@ -61,8 +94,6 @@ pub(super) fn places(view: &View) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use tract_core::ops::array::Slice;
-
     use super::*;
 
     #[test]

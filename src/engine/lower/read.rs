@@ -18,11 +18,14 @@ use tract_onnx::prelude::*;
 
 use super::expr::{Expr, Meaning, One, Two};
 use super::ir::{Graph, Op};
-use super::view::View;
+use super::view::{Atom, View, atoms};
 use super::{attention, gemm, norm, probe};
-use crate::engine::coarse::{Standardize, WeightOp};
+use crate::engine::coarse::{FilledOp, Standardize, WeightOp};
 use crate::engine::kernels::float::Activation;
 use crate::engine::weights::Weights;
+
+/// Larger constants are not computed ahead: shapes, masks and embeddings of time steps are smaller.
+const FOLDED_MAX: usize = 1 << 22;
 
 /// What an outlet of tract's graph is here.
 #[derive(Debug, Clone)]
@@ -105,6 +108,14 @@ impl Reader<'_> {
         values.iter().all(|value| *value == first).then_some(f64::from(first))
     }
 
+    /// One number over and over.
+    fn filled(&mut self, name: &str, number: f64, shape: &[usize]) -> View {
+        let constant = Op::Constant(Arc::new(vec![number as f32]));
+        let one = self.graph.add(name, constant, f32::datum_type(), View::row_major(0, &[]));
+        let axes = shape.iter().map(|size| atoms([Atom { size: *size, stride: 0 }])).collect();
+        View { axes, ..one }
+    }
+
     fn add_tensor(&mut self, name: &str, tensor: Arc<Tensor>) -> anyhow::Result<Value> {
         let view = View::row_major(0, tensor.shape());
         let datum_type = tensor.datum_type();
@@ -132,6 +143,9 @@ impl Reader<'_> {
         }
         if let Some(weight) = node.op_as::<WeightOp>() {
             return Ok(Some(Value::Weight(weight.name.clone(), weight.shape.clone())));
+        }
+        if let Some(filled) = node.op_as::<FilledOp>() {
+            return Ok(Some(Value::View(self.filled(&node.name, f64::from(filled.value), &filled.shape))));
         }
         let shape = concrete(fact)?;
         if node.op_is::<TypedSource>() {
@@ -169,7 +183,8 @@ impl Reader<'_> {
 
     /// A node all of whose inputs are constants, evaluated now.
     fn folded(&mut self, node: &TypedNode) -> anyhow::Result<Option<Value>> {
-        if node.inputs.is_empty() || node.outputs.len() != 1 {
+        let size = concrete(&node.outputs[0].fact)?.iter().product::<usize>();
+        if node.inputs.is_empty() || node.outputs.len() != 1 || size > FOLDED_MAX {
             return Ok(None);
         }
         let mut inputs = TVec::new();
@@ -177,6 +192,9 @@ impl Reader<'_> {
             let Some(Value::View(view)) = self.values.get(outlet) else {
                 return Ok(None);
             };
+            if view.len() > FOLDED_MAX {
+                return Ok(None);
+            }
             let Some(tensor) = self.tensor(view) else {
                 return Ok(None);
             };
@@ -295,6 +313,7 @@ impl Reader<'_> {
         };
         let apply = |a: Expr, b: Expr| Expr::Two(two, Box::new(a), Box::new(b));
         let (base, expr) = match (a_number, b_number) {
+            (Some(a), Some(b)) => return Ok(Some(self.filled(&node.name, two.apply(*a, *b), shape))),
             (Some(number), None) => {
                 let (base, expr) = self.function(b);
                 (base, apply(Expr::Number(*number), expr))

@@ -37,7 +37,7 @@ pub(in crate::engine) fn attention(machine: &Machine, op: &Attention, inputs: &I
     machine.pool.each(machine.pool.rows(&mut heads, 1), |(first, heads)| {
         for (at, head) in (first..).zip(heads) {
             let keys = rows(&op.key, key_starts[at], inputs.key);
-            head.load(keys, rows(&op.value, value_starts[at], inputs.value));
+            head.load(machine.unit.level, keys, rows(&op.value, value_starts[at], inputs.value));
         }
     });
     let mask = op
