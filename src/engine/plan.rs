@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use tract_onnx::prelude::*;
 
 use super::component::KindTime;
+use super::kernels::attention::Head;
 use super::kernels::codes::Codes;
 use super::kernels::finish::Epilogue;
 use super::kernels::gemm::{FloatProducts, IntProducts, PAIR, run as gemm};
@@ -51,6 +52,8 @@ pub(super) struct Plan {
     floats: Vec<Vec<f32>>,
     codes: Vec<Codes>,
     tensors: Vec<Option<TValue>>,
+    /// Memory for keys and values of attention heads.
+    heads: Vec<Head>,
     last_inputs: Vec<Option<Tensor>>,
     /// Time by kind of operation, while somebody measures.
     times: Option<Vec<KindTime>>,
@@ -110,6 +113,7 @@ impl Plan {
             floats: floats.into_iter().map(|len| vec![0.0; len]).collect(),
             codes: codes.into_iter().map(|_| Codes::default()).collect(),
             tensors,
+            heads: Vec::new(),
             last_inputs: Vec::new(),
             times: None,
             machine,
@@ -234,6 +238,7 @@ impl Plan {
             return Ok(());
         };
         let mut buffer = std::mem::take(&mut self.floats[slot]);
+        let mut heads = std::mem::take(&mut self.heads);
         let out = &mut buffer[..self.graph.nodes[id].len()];
         match &self.graph.nodes[id].op {
             Op::Gemm(op) => self.gemm(op, weights, out),
@@ -245,7 +250,7 @@ impl Plan {
                     value: self.values(op.value.node),
                     mask: op.mask.as_ref().map(|mask| self.values(mask.node)),
                 };
-                attention(&self.machine, op, &inputs, out);
+                attention(&self.machine, op, &inputs, &mut heads, out);
             }
             Op::Map(of, expr) => map(&self.machine, expr, self.values(*of), out),
             Op::Binary(two, a, b) => {
@@ -258,7 +263,7 @@ impl Plan {
             }
             Op::Input(_) | Op::Constant(_) | Op::Tensor(_) | Op::Weight(_) | Op::Foreign(..) => {}
         }
-        self.floats[slot] = buffer;
+        (self.floats[slot], self.heads) = (buffer, heads);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use super::codes::{Unit, encode_row};
 use super::head::{BLOCK, padded_panels, refill};
 pub(in crate::engine) use super::head::{Head, Rows};
+use super::math::exp2;
 use super::softmax::{accumulate, scores, soften, with_mask};
 use super::{PANEL, ROWS_MAX, STEP, sums};
 
@@ -83,7 +84,7 @@ impl Tile {
                 let weights = &mut self.weights[row * BLOCK..][..block_width];
                 let sum = soften(level, scores, tops[row], code_max, kernel.code_zero, weights);
                 let reached = largest[row].max(tops[row]);
-                let [before, now] = [largest[row], tops[row]].map(|top| libm::exp2f(top - reached));
+                let [before, now] = [largest[row], tops[row]].map(|top| exp2::<false>(top - reached));
                 largest[row] = reached;
                 total[row] = total[row] * before + sum * now;
                 factors[row] = [before, now / code_max];

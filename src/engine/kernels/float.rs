@@ -151,20 +151,23 @@ const LANES: usize = 16;
 versions! {
     /// Mean of the values and mean of their squared distances from it.
     fn mean_and_variance(values: &[f32]) -> (f32, f32) {
-        let total = |f: &dyn Fn(f32) -> f32, values: &[f32]| -> f32 {
-            let mut lanes = [0.0; LANES];
-            let chunks = values.chunks_exact(LANES);
-            let rest: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
-            for chunk in chunks {
-                for (lane, x) in lanes.iter_mut().zip(chunk) {
-                    *lane += f(*x);
-                }
-            }
-            rest + lanes.iter().sum::<f32>()
-        };
+        let (chunks, rest) = values.as_chunks::<LANES>();
         let count = values.len() as f32;
-        let mean = total(&|x| x, values) / count;
-        (mean, total(&|x| (x - mean) * (x - mean), values) / count)
+        let mut lanes = [0.0; LANES];
+        for chunk in chunks {
+            for at in 0..LANES {
+                lanes[at] += chunk[at];
+            }
+        }
+        let mean = (rest.iter().sum::<f32>() + lanes.iter().sum::<f32>()) / count;
+        let mut lanes = [0.0; LANES];
+        for chunk in chunks {
+            for at in 0..LANES {
+                lanes[at] = fma::<FMA>(chunk[at] - mean, chunk[at] - mean, lanes[at]);
+            }
+        }
+        let rest: f32 = rest.iter().map(|x| (x - mean) * (x - mean)).sum();
+        (mean, (rest + lanes.iter().sum::<f32>()) / count)
     }
 }
 
@@ -173,12 +176,11 @@ versions! {
     fn range(values: &[f32]) -> (f32, f32) {
         let mut least = [f32::INFINITY; LANES];
         let mut largest = [f32::NEG_INFINITY; LANES];
-        let chunks = values.chunks_exact(LANES);
-        let rest = chunks.remainder();
+        let (chunks, rest) = values.as_chunks::<LANES>();
         for chunk in chunks {
-            for ((x, least), largest) in chunk.iter().zip(&mut least).zip(&mut largest) {
-                *least = if *x < *least { *x } else { *least };
-                *largest = if *x > *largest { *x } else { *largest };
+            for at in 0..LANES {
+                least[at] = if chunk[at] < least[at] { chunk[at] } else { least[at] };
+                largest[at] = if chunk[at] > largest[at] { chunk[at] } else { largest[at] };
             }
         }
         let low = least.iter().chain(rest).fold(f32::INFINITY, |a, b| a.min(*b));

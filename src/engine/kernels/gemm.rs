@@ -102,12 +102,15 @@ impl<W> Panels<'_, W> {
     }
 }
 
+/// Room for the integer sums of a tile.
+pub(in crate::engine) type Scratch = [i32; ROWS_MAX * PAIR];
+
 /// One kind of arithmetic: adds one tap's products to a tile.
 pub(in crate::engine) trait Products: Sync {
     /// Output rows it takes at once.
     fn rows(&self) -> usize;
     /// `tile[row][pair of panels] += input rows * weights of the tap`; rows that are [`NONE`] add nothing.
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32]);
+    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], sums: &mut Scratch);
 }
 
 /// Codes times s8 weights.
@@ -123,7 +126,7 @@ impl Products for IntProducts<'_> {
         self.unit.kernel.rows
     }
 
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32]) {
+    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], sums: &mut Scratch) {
         let Unit { kernel, level } = self.unit;
         let Codes { width, codes, scale, offset } = self.codes;
         // Padding reads some row, with a scale of 0.
@@ -136,13 +139,12 @@ impl Products for IntProducts<'_> {
             scales[at] = scale[row];
             offsets[at] = offset[row];
         }
-        let mut sums = [0; ROWS_MAX * PAIR];
         let starts = panels.map(|panel| self.panels.start(panel, tap));
-        sums::fill(kernel, &sources[..rows.len()], self.panels.weights, &starts, &mut sums, PAIR);
+        sums::fill(kernel, &sources[..rows.len()], self.panels.weights, &starts, sums, PAIR);
         let weight_sums =
             panels.map(|panel| &self.panels.sums[(panel * self.panels.taps + tap) * PANEL..][..PANEL]);
         let scales = [&scales[..rows.len()], &offsets[..rows.len()]];
-        float::fold(level, tile, &sums, kernel.excess(), scales, weight_sums);
+        float::fold(level, tile, sums, kernel.excess(), scales, weight_sums);
     }
 }
 
@@ -159,7 +161,7 @@ impl Products for FloatProducts<'_> {
         4
     }
 
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32]) {
+    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], _: &mut Scratch) {
         const ZEROS: [f32; 4096] = [0.0; 4096];
         let inputs = self.panels.inputs;
         let long;
@@ -226,6 +228,7 @@ impl<P: Products> Work<'_, P> {
         let (height, taps, rows) = (self.products.rows(), self.geometry.taps(), self.geometry.output_rows());
         let mut sources = Vec::new();
         let mut tile = [0.0; ROWS_MAX * PAIR];
+        let mut sums = [0; ROWS_MAX * PAIR];
         for chunk in tiles.clone().step_by(CHUNK) {
             let chunk = chunk..tiles.end.min(chunk + CHUNK);
             sources.clear();
@@ -247,7 +250,7 @@ impl<P: Products> Work<'_, P> {
                     tile.fill(0.0);
                     for (tap, sources) in sources.chunks_exact(height).enumerate() {
                         if sources[..count].iter().any(|source| *source != NONE) {
-                            self.products.add(&sources[..count], tap, panels, tile);
+                            self.products.add(&sources[..count], tap, panels, tile, &mut sums);
                         }
                     }
                     self.store(at * height, pair, tile);

@@ -128,14 +128,16 @@ const MAGIC: f32 = 12_582_912.0;
 versions! {
     /// Codes a row less the means, with one scale for it; returns that and the sum of the codes.
     fn code_row(values: &[f32], means: &[f32], codes: &mut [i8]) -> (f32, i32) {
+        let ((panels, rest), (mean_panels, mean_rest)) = (values.as_chunks::<PANEL>(), means.as_chunks::<PANEL>());
         let mut lanes = [0.0_f32; PANEL];
-        for (values, means) in values.chunks(PANEL).zip(means.chunks(PANEL)) {
-            for ((lane, x), mean) in lanes.iter_mut().zip(values).zip(means) {
-                let size = (x - mean).abs();
-                *lane = if size > *lane { size } else { *lane };
+        for (values, means) in panels.iter().zip(mean_panels) {
+            for at in 0..PANEL {
+                let size = (values[at] - means[at]).abs();
+                lanes[at] = if size > lanes[at] { size } else { lanes[at] };
             }
         }
-        let largest = lanes.iter().fold(0.0_f32, |a, b| a.max(*b));
+        let rest = rest.iter().zip(mean_rest).map(|(x, mean)| (x - mean).abs());
+        let largest = rest.chain(lanes).fold(0.0_f32, f32::max);
         let steps = if largest > f32::MIN_POSITIVE { 127.0 / largest } else { 0.0 };
         let mut sum = 0;
         for ((code, x), mean) in codes.iter_mut().zip(values).zip(means) {

@@ -20,22 +20,26 @@ versions! {
         tops: &mut [f32; ROWS_MAX],
     ) {
         let rows = rows.iter().zip(sums.chunks(BLOCK)).zip(scores.chunks_mut(BLOCK));
+        let [(key_scales, _), (key_sums, _)] = keys_of.map(<[f32]>::as_chunks::<PANEL>);
         for ((([scale, offset], sums), scores), top) in rows.zip(tops) {
             let mut largest = [f32::MIN; PANEL];
-            let chunks = scores.chunks_exact_mut(PANEL).zip(sums.chunks_exact(PANEL));
-            let chunks = chunks.zip(keys_of[0].chunks_exact(PANEL).zip(keys_of[1].chunks_exact(PANEL)));
-            for (chunk, ((scores, sums), (key_scales, key_sums))) in chunks.take(keys.div_ceil(PANEL)).enumerate() {
+            let panels = scores.as_chunks_mut().0.iter_mut().zip(sums.as_chunks().0).take(keys.div_ceil(PANEL));
+            for (panel, ((scores, sums), (key_scales, key_sums))) in
+                panels.zip(key_scales.iter().zip(key_sums)).enumerate()
+            {
+                let (scores, sums): (&mut [f32; PANEL], &[i32; PANEL]) = (scores, sums);
+                // Only the last panel may hold fewer keys.
+                let held = (keys - panel * PANEL) as i32;
+                let mut row = [0.0; PANEL];
                 for at in 0..PANEL {
                     let sum = fma::<FMA>(-excess, key_sums[at], sums[at] as f32);
-                    scores[at] = key_scales[at] * fma::<FMA>(*scale, sum, offset * key_sums[at]);
+                    let score = key_scales[at] * fma::<FMA>(*scale, sum, offset * key_sums[at]);
+                    row[at] = if (at as i32) < held { score } else { f32::NEG_INFINITY };
                 }
-                // Only the last panel may hold fewer keys.
-                if keys - chunk * PANEL < PANEL {
-                    scores[keys - chunk * PANEL..].fill(f32::NEG_INFINITY);
+                for at in 0..PANEL {
+                    largest[at] = if row[at] > largest[at] { row[at] } else { largest[at] };
                 }
-                for (largest, score) in largest.iter_mut().zip(&*scores) {
-                    *largest = if *score > *largest { *score } else { *largest };
-                }
+                *scores = row;
             }
             *top = largest.iter().fold(f32::MIN, |a, b| a.max(*b));
         }
@@ -60,13 +64,21 @@ versions! {
     fn soften(scores: &[f32], top: f32, code_max: f32, code_zero: u8, codes: &mut [u8]) -> f32 {
         // Adding 2^23 rounds to an integer and leaves it in the low bits of the mantissa.
         const MAGIC: f32 = 8_388_608.0;
+        let code = |score: f32| fma::<FMA>(exp2::<FMA>(score - top), code_max, MAGIC).to_bits() & 0xff;
+        let (panels, rest) = scores.as_chunks::<PANEL>();
+        let (code_panels, code_rest) = codes.as_chunks_mut::<PANEL>();
         let mut lanes = [0; PANEL];
-        for (scores, codes) in scores.chunks(PANEL).zip(codes.chunks_mut(PANEL)) {
-            for ((score, code), lane) in scores.iter().zip(codes.iter_mut()).zip(&mut lanes) {
-                let bits = fma::<FMA>(exp2::<FMA>(score - top), code_max, MAGIC).to_bits() & 0xff;
-                *lane += bits;
-                *code = (bits as u8).wrapping_sub(code_zero);
+        for (scores, codes) in panels.iter().zip(code_panels) {
+            for at in 0..PANEL {
+                let bits = code(scores[at]);
+                lanes[at] += bits;
+                codes[at] = (bits as u8).wrapping_sub(code_zero);
             }
+        }
+        for ((score, to), lane) in rest.iter().zip(code_rest).zip(&mut lanes) {
+            let bits = code(*score);
+            *lane += bits;
+            *to = (bits as u8).wrapping_sub(code_zero);
         }
         lanes.iter().sum::<u32>() as f32 / code_max
     }

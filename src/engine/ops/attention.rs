@@ -30,11 +30,19 @@ fn stride(view: &View, axis: usize) -> usize {
     view.axes[axis].first().map_or(0, |atom| atom.stride)
 }
 
-pub(in crate::engine) fn attention(machine: &Machine, op: &Attention, inputs: &Inputs<'_>, out: &mut [f32]) {
+/// `heads` is memory from earlier calls.
+pub(in crate::engine) fn attention(
+    machine: &Machine,
+    op: &Attention,
+    inputs: &Inputs<'_>,
+    heads: &mut Vec<Head>,
+    out: &mut [f32],
+) {
     let (query_starts, key_starts, value_starts) = (starts(&op.query), starts(&op.key), starts(&op.value));
     let output_starts = starts(&op.output);
-    let mut heads: Vec<Head> = key_starts.iter().map(|_| Head::default()).collect();
-    machine.pool.each(machine.pool.rows(&mut heads, 1), |(first, heads)| {
+    heads.resize_with(heads.len().max(key_starts.len()), Head::default);
+    let heads = &mut heads[..key_starts.len()];
+    machine.pool.each(machine.pool.rows(heads, 1), |(first, heads)| {
         for (at, head) in (first..).zip(heads) {
             let keys = rows(&op.key, key_starts[at], inputs.key);
             head.load(machine.unit.level, keys, rows(&op.value, value_starts[at], inputs.value));
