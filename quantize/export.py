@@ -8,7 +8,8 @@ written here and by `optimum-cli export onnx` are loaded the same way:
     text_encoder  input_ids [B, 77] i32 -> last_hidden_state [B, 77, C], pooler_output [B, C]; a
                   CLIPTextModelWithProjection gives text_embeds [B, P] too
     image_encoder pixel_values [B, 3, S, S] -> image_embeds [B, P], if the folder has one
-    unet          sample [B, 4, h, w], timestep [1] i64, encoder_hidden_states [B, 77, C] -> out_sample
+    unet          sample [B, 4, h, w], timestep [1] i64, encoder_hidden_states [B, T, C] -> out_sample;
+                  T = 77 for each window of the prompt; timestep_cond [B, G] too, if time_cond_proj_dim is G
     unet_*        further UNets of the folder (a distilled one, say), like unet
     vae_decoder   latent_sample [B, 4, h, w] -> sample [B, 3, H, W] in -1..1 (latents already unscaled)
     vae_encoder   sample [B, 3, H, W] -> latent_parameters [B, 8, h, w] (mean, log variance)
@@ -70,8 +71,8 @@ class Unet(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, sample, timestep, encoder_hidden_states):
-        return self.model(sample, timestep, encoder_hidden_states, return_dict=False)[0]
+    def forward(self, sample, timestep, encoder_hidden_states, timestep_cond=None):
+        return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
 
 
 class VaeDecoder(torch.nn.Module):
@@ -123,6 +124,7 @@ def write_onnx(module, inputs: dict, outputs: list[str], axes: dict, path: Path)
 BATCH = {0: "batch_size"}
 PLANE = {**BATCH, 2: "height", 3: "width"}
 SMALL = {**BATCH, 2: "height_latent", 3: "width_latent"}
+STATES = {**BATCH, 1: "sequence_length"}
 # Examples have a batch of 2: a dimension of 1 could be taken for a constant while tracing.
 
 
@@ -149,11 +151,12 @@ def export_unet(source: Path, target: Path) -> None:
     config = unet.config
     sample = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
     states = torch.randn(2, TOKENS, config.cross_attention_dim)
-    write_onnx(
-        Unet(unet), {"sample": sample, "timestep": torch.tensor([500]), "encoder_hidden_states": states}, ["out_sample"],
-        {"sample": PLANE, "timestep": {0: "steps"}, "encoder_hidden_states": BATCH, "out_sample": PLANE},
-        target / "model.onnx",
-    )
+    inputs = {"sample": sample, "timestep": torch.tensor([500]), "encoder_hidden_states": states}
+    axes = {"sample": PLANE, "timestep": {0: "steps"}, "encoder_hidden_states": STATES, "out_sample": PLANE}
+    if config.time_cond_proj_dim:
+        inputs["timestep_cond"] = torch.randn(2, config.time_cond_proj_dim)
+        axes["timestep_cond"] = BATCH
+    write_onnx(Unet(unet), inputs, ["out_sample"], axes, target / "model.onnx")
 
 
 def export_vae(source: Path, target: Path) -> None:

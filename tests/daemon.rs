@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use easeld::config::Settings;
 use easeld::daemon;
 use easeld::diffusion::pipeline::Progress;
+use easeld::diffusion::postprocess::RgbImage;
 use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
 use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
@@ -29,7 +30,7 @@ impl GeneratePictures for ByPrompt {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError> {
+    ) -> Result<Vec<Picture>, GenerateError> {
         match request.prompt.as_str() {
             "panic" => panic!("as the prompt says"),
             "hang" => thread::sleep(Duration::from_secs(60)),
@@ -43,13 +44,24 @@ impl GeneratePictures for ByPrompt {
         }
         let steps = request.num_inference_steps;
         for step in 0..steps {
+            if request.preview {
+                let latents = RgbImage { width: 8, height: 8, pixels: vec![200; 192] };
+                let _ = observer(Progress::Preview(latents.into()));
+            }
             if observer(Progress::Step { step, steps }).is_break() {
                 return Err(GenerateError::Cancelled);
             }
             thread::sleep(Duration::from_millis(50));
         }
-        let png = request.prompt.clone().into_bytes();
-        Ok(Picture { png, width: 64, height: 64, seed: request.seed })
+        let (png, count) = (request.prompt.clone().into_bytes(), u32::try_from(request.num_images).unwrap());
+        let picture = |index| Picture {
+            png: png.clone(),
+            width: 64,
+            height: 64,
+            seed: request.seed + index,
+            similarity: None,
+        };
+        Ok((0..count).map(picture).collect())
     }
 }
 
@@ -76,9 +88,11 @@ impl Running {
                     guidance_scale: 1.0,
                     scheduler: None,
                     unet: "unet".to_owned(),
+                    time_cond_proj_dim: None,
                 },
                 16,
-            ),
+            )
+            .with_previews(true),
         };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
@@ -117,6 +131,43 @@ fn a_panic_fails_its_job_and_the_next_one_succeeds() {
     ask(&broker, "good", "a fox", 2);
     assert_eq!(listener.on("easel/desk/image").payload, b"a fox");
     listener.word("easel/desk/job/good", "succeeded");
+    daemon.stop();
+}
+
+#[test]
+fn several_pictures_come_in_order_and_end_in_one_status() {
+    let broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Running::start(&broker);
+    listener.word("easel/desk/state", "idle");
+    let request = br#"{"id":"three","prompt":"an owl","seed":7,"num_images":3}"#;
+    publish(broker.port(), "easel/desk/generate", request, &[]);
+    for index in 0..3 {
+        assert_eq!(listener.on("easel/desk/image").payload, b"an owl");
+        let meta = listener.on("easel/desk/image/meta").json();
+        assert_eq!([&meta["index"], &meta["count"], &meta["seed"]], [index, 3, 7 + index], "{meta}");
+    }
+    let status = listener.word("easel/desk/job/three", "succeeded");
+    let seeds: Vec<_> = status["images"].as_array().unwrap().iter().map(|image| &image["seed"]).collect();
+    assert_eq!(seeds, [7, 8, 9]);
+    assert_eq!(status["image"], status["images"][0]);
+    daemon.stop();
+}
+
+#[test]
+fn whoever_asks_sees_the_picture_being_made() {
+    let broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let daemon = Running::start(&broker);
+    listener.word("easel/desk/state", "idle");
+    let request = br#"{"id":"seen","prompt":"an owl","steps":2,"preview":true}"#;
+    publish(broker.port(), "easel/desk/generate", request, &[]);
+    for _ in 0..2 {
+        let jpeg = listener.on("easel/desk/job/seen/preview").payload;
+        let preview = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).unwrap();
+        assert_eq!((preview.width(), preview.height()), (32, 32));
+    }
+    listener.word("easel/desk/job/seen", "succeeded");
     daemon.stop();
 }
 

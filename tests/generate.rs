@@ -148,6 +148,67 @@ fn every_bad_option_is_refused_by_name_value_and_what_is_allowed() {
 }
 
 #[test]
+fn a_picture_may_begin_from_a_file_and_keep_what_a_mask_says() {
+    let dir = TempDir::new().unwrap();
+    let [begin, mask, out] = ["begin.png", "mask.png", "out.png"].map(|name| path(&dir, name));
+    generate(&["a cat on a blue background", "-o", &begin, "--seed", "7"]).success();
+    image::GrayImage::from_fn(64, 64, |x, _| image::Luma([if x < 32 { 0 } else { 255 }]))
+        .save(&mask)
+        .unwrap();
+    let from = ["--init-image", &begin, "--mask", &mask, "--strength", "1", "--seed", "3"];
+    generate(&[&["a pizza on a blue background", "-o", &out][..], &from].concat()).success();
+    let [begin, out] = [&begin, &out].map(|path| image::open(path).unwrap().to_rgb8());
+    let apart = |columns: std::ops::Range<u32>| {
+        let pixels = columns.flat_map(|x| (0..64).map(move |y| (x, y)));
+        let levels = pixels.map(|(x, y)| {
+            let pair = begin.get_pixel(x, y).0.iter().zip(out.get_pixel(x, y).0);
+            pair.map(|(a, b)| f64::from(a.abs_diff(b))).sum::<f64>() / 3.0
+        });
+        levels.sum::<f64>() / 64.0
+    };
+    let (kept, repainted) = (apart(0..24) / 24.0, apart(40..64) / 24.0);
+    assert!(kept < 4.0, "what stays moved by {kept} of 255");
+    assert!(repainted > 4.0 * kept, "{repainted} against {kept}");
+}
+
+#[test]
+fn pictures_that_cannot_be_begun_from_are_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let [begin, small, text, liar] = ["a.png", "b.png", "c.txt", "d.png"].map(|name| path(&dir, name));
+    image::RgbImage::new(64, 64).save(&begin).unwrap();
+    image::RgbImage::new(32, 64).save(&small).unwrap();
+    fs::write(&text, "no picture").unwrap();
+    // 100,000 x 100,000 pixels, with the header's checksum made good.
+    let mut bytes = fs::read(&begin).unwrap();
+    bytes[16..24].copy_from_slice(&[0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    fs::write(&liar, bytes).unwrap();
+    let out = path(&dir, "out.png");
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["--init-image", &text], &["--init-image", "c.txt", "not a PNG or JPEG"]),
+        (&["--init-image", &liar], &["--init-image", "d.png", "8192"]),
+        (&["--init-image", "/nonexistent.png"], &["--init-image", "/nonexistent.png"]),
+        (
+            &["--init-image", &begin, "--mask", &small],
+            &["mask", "32 x 64", "as large as init_image, 64 x 64"],
+        ),
+        (&["--init-image", &begin, "--strength", "0"], &["strength", "got 0", "above 0, at most 1"]),
+        (
+            &["--init-image", &begin, "--strength", "0.01"],
+            &["strength", "got 0.01", "leaves none of 8 steps"],
+        ),
+    ];
+    for (args, wanted) in cases {
+        let assert = generate(&[&["a cat", "-o", &out][..], args].concat()).code(1);
+        let said = stderr(&assert);
+        assert!(wanted.iter().all(|part| said.contains(part)), "{args:?}: {said}");
+        assert!(!Path::new(&out).exists());
+    }
+}
+
+#[test]
 fn every_damaged_pack_is_refused_by_file_and_reason() {
     let truncate = |file: &'static str| {
         move |pack: &Path| {

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use easeld::diffusion::latents::TorchGenerator;
-use easeld::diffusion::ports::Models;
+use easeld::diffusion::ports::{Models, UnetInput};
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{Compute, EngineOptions, PackModels};
-use easeld::generator::Generator;
+use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
 use easeld::text::ClipTokenizer;
 use ndarray::{Array2, Array3, Array4, ArrayView, Axis, Dimension, concatenate, s};
@@ -111,7 +111,11 @@ fn one_unet_step_is_that_of_onnxruntime() {
     let both = concatenate(Axis(0), &[noise.view(), noise.view()]).unwrap();
     let text_embeddings: Array3<f32> = read("text_embeddings.npy");
     let timestep = parameters().timesteps[0];
-    let ours = models().unet("unet").unwrap().predict(both.view(), timestep, text_embeddings.view()).unwrap();
+    let ours = models()
+        .unet("unet")
+        .unwrap()
+        .predict(&UnetInput::new(both.view(), timestep, text_embeddings.view()))
+        .unwrap();
     let theirs: Array4<f32> = read("unet_output.npy");
     assert_close("noise_pred", ours.view(), theirs.view(), NETWORK_BOUND);
 }
@@ -138,11 +142,17 @@ fn the_whole_loop_ends_where_diffusers_ends() {
         ..RawRequest::default()
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 0).unwrap();
-    let options = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
-    let mut generator = Generator::new(pack, options, 0).unwrap();
+    let engine = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
+    let options = GeneratorOptions { engine, ..GeneratorOptions::default() };
+    let mut generator = Generator::new(pack, &options).unwrap();
     let picture = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let theirs: Array4<f32> = read("latents.npy");
-    assert_close("latents", picture.latents.view(), theirs.view(), TRAJECTORY_BOUND);
+    assert_close(
+        "latents",
+        picture.pictures[0].latents.view().insert_axis(Axis(0)),
+        theirs.view(),
+        TRAJECTORY_BOUND,
+    );
 }
 
 #[test]
@@ -177,10 +187,15 @@ fn a_batch_of_two_is_two_batches_of_one() {
     let both = concatenate(Axis(0), &[noise.view(), noise.view()]).unwrap();
     let text_embeddings: Array3<f32> = read("text_embeddings.npy");
     let mut models = models();
-    let pair = models.unet("unet").unwrap().predict(both.view(), 500.0, text_embeddings.view()).unwrap();
+    let pair = models
+        .unet("unet")
+        .unwrap()
+        .predict(&UnetInput::new(both.view(), 500.0, text_embeddings.view()))
+        .unwrap();
     for row in 0..2 {
         let text = text_embeddings.slice(s![row..=row, .., ..]);
-        let single = models.unet("unet").unwrap().predict(noise.view(), 500.0, text).unwrap();
+        let single =
+            models.unet("unet").unwrap().predict(&UnetInput::new(noise.view(), 500.0, text)).unwrap();
         assert_close("row", single.view(), pair.slice(s![row..=row, .., .., ..]), NETWORK_BOUND);
     }
 }

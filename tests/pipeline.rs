@@ -10,13 +10,17 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
-use easeld::diffusion::pipeline::{self, Inputs, PipelineError, Progress};
-use easeld::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use easeld::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
+use easeld::diffusion::ports::{
+    ImageEncoder, ModelError, Models, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
+};
+use easeld::diffusion::postprocess::RgbImage;
+use easeld::diffusion::preview::LatentRgb;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
 use easeld::engine::{EngineOptions, PackModels, Residency};
-use easeld::generator::Generator;
+use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4};
 
 /// Passes every call on and remembers its batch size.
 struct Watched<T> {
@@ -37,6 +41,9 @@ impl Models for Watched<PackModels> {
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
         Ok(self)
     }
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        self.inner.vae_encoder()
+    }
 }
 
 impl TextEncoder for Watched<PackModels> {
@@ -50,14 +57,9 @@ impl TextEncoder for Watched<PackModels> {
 }
 
 impl Unet for Watched<PackModels> {
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError> {
-        self.calls.borrow_mut().push(("unet", latents.dim().0));
-        self.inner.unet("unet")?.predict(latents, timestep, text_embeddings)
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError> {
+        self.calls.borrow_mut().push(("unet", input.sample.dim().0));
+        self.inner.unet("unet")?.predict(input)
     }
 }
 
@@ -71,32 +73,45 @@ impl VaeDecoder for Watched<PackModels> {
 struct Run {
     calls: Vec<(&'static str, usize)>,
     progress: Vec<Progress>,
-    result: Result<pipeline::Output, PipelineError>,
+    result: Result<Vec<pipeline::Output>, PipelineError>,
 }
 
 /// Two steps at `guidance_scale`; the observer breaks before the event numbered `stop_at`.
 fn run(guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
-    run_with(&mut EmbeddingCache::new(0), guidance_scale, residency, stop_at)
+    run_with(&mut EmbeddingCache::new(0), guided(guidance_scale), residency, stop_at)
 }
 
-fn run_with(cache: &mut EmbeddingCache, guidance_scale: f64, residency: Residency, stop_at: usize) -> Run {
-    let pack = Pack::open(&pack::bundled()).unwrap();
-    let raw = RawRequest {
+fn guided(guidance_scale: f64) -> RawRequest {
+    RawRequest {
         prompt: "a cat on a blue background".to_owned(),
         steps: Some(2),
         guidance_scale: Some(guidance_scale),
         ..RawRequest::default()
-    };
-    let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 7).unwrap();
+    }
+}
+
+fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, stop_at: usize) -> Run {
+    let pack = Pack::open(&pack::bundled()).unwrap();
+    let defaults = pack.defaults().with_previews(true);
+    let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
     let [prompt, negative_prompt] =
         ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
-    let config = pack.pipeline_config();
+    let latent_rgb = Some(LatentRgb {
+        latent_rgb_factors: vec![[0.2, 0.1, 0.0]; pack.vae.latent_channels],
+        latent_rgb_factors_bias: [0.0; 3],
+    });
+    let config = PipelineConfig { latent_rgb, ..pack.pipeline_config() };
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
     let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
-    let inputs =
-        Inputs { request: &request, prompt: &prompt, negative_prompt: &negative_prompt, latents: None };
+    let inputs = Inputs {
+        request: &request,
+        prompt: &prompt,
+        negative_prompt: &negative_prompt,
+        begin: None,
+        latents: None,
+    };
     let mut progress = Vec::new();
     let result = pipeline::generate(&mut models, cache, &config, &inputs, &mut |event| {
         if progress.len() == stop_at {
@@ -117,14 +132,45 @@ fn guidance_runs_both_halves_in_one_call_and_guidance_one_runs_half() {
     );
     let unguided = run(1.0, Residency::Warm, usize::MAX);
     assert_eq!(unguided.calls, [("text_encoder", 1), ("unet", 1), ("unet", 1), ("vae_decoder", 1)]);
-    assert_ne!(guided.result.unwrap().image, unguided.result.unwrap().image);
+    assert_ne!(guided.result.unwrap().remove(0).image, unguided.result.unwrap().remove(0).image);
+}
+
+#[test]
+fn steps_outside_the_guidance_interval_cost_half() {
+    let raw = RawRequest { steps: Some(4), guidance_stop: Some(0.5), ..guided(3.0) };
+    let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
+    let rows: Vec<usize> = run.calls.iter().filter(|call| call.0 == "unet").map(|call| call.1).collect();
+    assert_eq!(rows, [2, 2, 1, 1]);
+}
+
+#[test]
+fn a_preview_follows_each_step_of_a_request_that_asks_and_nears_the_picture() {
+    let raw = RawRequest { steps: Some(4), preview: Some(true), ..guided(3.0) };
+    let run = run_with(&mut EmbeddingCache::new(0), raw, Residency::Warm, usize::MAX);
+    let previews: Vec<_> = run
+        .progress
+        .iter()
+        .filter_map(|progress| match progress {
+            Progress::Preview(picture) => Some(picture),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(previews.len(), 4);
+    let apart = |a: &RgbImage, b: &RgbImage| {
+        a.pixels.iter().zip(&b.pixels).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>()
+    };
+    let distances: Vec<u32> = previews.iter().map(|preview| apart(preview, previews[3])).collect();
+    assert!(distances.is_sorted_by(|a, b| a > b), "{distances:?}");
 }
 
 #[test]
 fn a_repeated_prompt_skips_the_text_encoder_while_the_cache_has_room() {
     let encoded = |cache: &mut EmbeddingCache| {
-        let run = run_with(cache, 3.0, Residency::Warm, usize::MAX);
-        (run.calls.iter().filter(|call| call.0 == "text_encoder").count(), run.result.unwrap().image)
+        let run = run_with(cache, guided(3.0), Residency::Warm, usize::MAX);
+        (
+            run.calls.iter().filter(|call| call.0 == "text_encoder").count(),
+            run.result.unwrap().remove(0).image,
+        )
     };
     let mut cache = EmbeddingCache::new(2);
     let (first, image) = encoded(&mut cache);
@@ -138,7 +184,7 @@ fn a_repeated_prompt_skips_the_text_encoder_while_the_cache_has_room() {
 fn one_network_at_a_time_makes_the_same_picture() {
     let warm = run(3.0, Residency::Warm, usize::MAX).result.unwrap();
     let lean = run(3.0, Residency::OneAtATime, usize::MAX).result.unwrap();
-    assert_eq!(warm.image, lean.image);
+    assert_eq!(warm[0].image, lean[0].image);
 }
 
 #[test]
@@ -155,12 +201,12 @@ fn the_observer_hears_every_step_and_can_stop_between_them() {
 fn a_generator_recovers_after_a_cancelled_picture() {
     let pack = Pack::open(&pack::bundled()).unwrap();
     let defaults = pack.defaults();
-    let mut generator = Generator::new(pack, EngineOptions::default(), 4).unwrap();
+    let mut generator = Generator::new(pack, &GeneratorOptions::default()).unwrap();
     let raw = RawRequest { prompt: "owl".to_owned(), steps: Some(1), ..RawRequest::default() };
     let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
     assert!(generator.generate(&request, None, &mut |_| ControlFlow::Break(())).is_err());
     let first = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let second = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
-    assert_eq!(first.png, second.png);
+    assert_eq!(first.pictures[0].png, second.pictures[0].png);
     assert!(first.seconds.load > second.seconds.load, "the second picture finds the networks loaded");
 }

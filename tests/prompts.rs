@@ -10,8 +10,7 @@ use std::ops::ControlFlow;
 use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::request::{Limits, RawRequest};
 use easeld::display;
-use easeld::engine::EngineOptions;
-use easeld::generator::Generator;
+use easeld::generator::{Generator, GeneratorOptions};
 use easeld::jobs::prompt;
 use easeld::packs::Pack;
 use easeld::text::{ClipTokenizer, WeightedWindow, parse};
@@ -62,16 +61,17 @@ fn picture(generator: &mut Generator, prompt: &str, seed: u64) -> (Vec<u8>, Stri
         RawRequest { prompt: prompt.to_owned(), seed: Some(seed), steps: Some(2), ..RawRequest::default() };
     let defaults = generator.pack().defaults();
     let request = prompt::check(raw, &Limits::default(), &defaults, || 0).unwrap();
-    let picture = generator.generate(&request, None, &mut |_: Progress| ControlFlow::Continue(())).unwrap();
-    let parameters = display::read_text(&picture.png, "parameters").unwrap().unwrap();
+    let mut made = generator.generate(&request, None, &mut |_: Progress| ControlFlow::Continue(())).unwrap();
+    let png = made.pictures.remove(0).png;
+    let parameters = display::read_text(&png, "parameters").unwrap().unwrap();
     let said = parameters.lines().next().unwrap().to_owned();
-    (picture.png, said)
+    (png, said)
 }
 
 #[test]
 fn the_seed_chooses_the_alternative_and_the_picture_says_which() {
     let mut generator =
-        Generator::new(Pack::open(&pack::bundled()).unwrap(), EngineOptions::default(), 8).unwrap();
+        Generator::new(Pack::open(&pack::bundled()).unwrap(), &GeneratorOptions::default()).unwrap();
     let said: std::collections::BTreeSet<String> =
         (0..12).map(|seed| picture(&mut generator, "a {cat|dog} on red", seed).1).collect();
     assert_eq!(said.into_iter().collect::<Vec<_>>(), ["a cat on red", "a dog on red"]);
@@ -80,7 +80,7 @@ fn the_seed_chooses_the_alternative_and_the_picture_says_which() {
 #[test]
 fn weights_change_the_picture_and_neutral_ones_do_not() {
     let mut generator =
-        Generator::new(Pack::open(&pack::bundled()).unwrap(), EngineOptions::default(), 0).unwrap();
+        Generator::new(Pack::open(&pack::bundled()).unwrap(), &GeneratorOptions::default()).unwrap();
     let pixels = |png: Vec<u8>| image::load_from_memory(&png).unwrap().to_rgb8();
     let mut make = |prompt| pixels(picture(&mut generator, prompt, 3).0);
     let plain = make("a cat on a red background");

@@ -23,19 +23,30 @@ fn every_name_gives_finite_samples_for_every_number_of_steps() {
     let config = stable_diffusion("PNDMScheduler");
     let predictions = ["epsilon", "v_prediction", "sample"];
     let mut failures = Vec::new();
+    let mut refused = Vec::new();
     for (n, name) in SchedulerName::all().enumerate() {
-        let most = if name.as_str() == "lcm" { 50 } else { 200 };
-        for steps in 1..=most {
+        let distilled = ["lcm", "tcd"].contains(&name.as_str());
+        // Among the larger ones are those where NumPy's rounding makes one timestep too many.
+        let more = [61, 77, 103, 200].into_iter().filter(|_| !distilled);
+        for steps in (1..=50).chain(more) {
             let prediction = predictions[(n + steps) % 3];
             let options = options(json!({"prediction_type": prediction}));
-            let mut scheduler = schedulers::build::<f32>(Some(&name), &config, &options, steps).unwrap();
-            assert_eq!(scheduler.timesteps().len(), steps);
+            let mut scheduler = match schedulers::build::<f32>(Some(&name), &config, &options, steps) {
+                Ok(scheduler) => scheduler,
+                // PNDM needs more steps and another prediction than some of these, DEIS with sigmas of its own two.
+                Err(error) if ["steps", "prediction_type"].contains(&error.field.as_str()) => {
+                    refused.push((name.to_string(), error.field));
+                    continue;
+                }
+                Err(error) => panic!("{name} {prediction} {steps}: {error}"),
+            };
+            assert!(scheduler.timesteps().len() >= steps);
             let mut noise = TorchGenerator::new(steps as u32);
             let mut sample = noise.randn(ELEMENTS);
             for x in &mut sample {
                 *x *= scheduler.init_noise_sigma() as f32;
             }
-            for step in 0..steps {
+            for step in 0..scheduler.timesteps().len() {
                 // What a UNet that has gone astray may say: nothing to do with the sample.
                 let output = noise.randn(ELEMENTS);
                 scheduler.scale_model_input(&mut sample.clone(), step);
@@ -47,6 +58,9 @@ fn every_name_gives_finite_samples_for_every_number_of_steps() {
         }
     }
     assert!(failures.is_empty(), "not finite: {failures:?}");
+    refused.retain(|(name, _)| !["pndm", "plms"].contains(&name.as_str()));
+    let one_step = ["deis-karras", "deis-exponential", "deis-beta"];
+    assert_eq!(refused, one_step.map(|name| (name.to_owned(), "steps".to_owned())));
 }
 
 fn options(value: Value) -> Map<String, Value> {
@@ -118,9 +132,9 @@ fn a_wrong_option_is_named_with_its_value_and_what_would_do() {
 
 #[test]
 fn a_pack_of_a_class_we_do_not_have_runs_under_a_name() {
-    let config = stable_diffusion("PNDMScheduler");
+    let config = stable_diffusion("IPNDMScheduler");
     let error = schedulers::build::<f32>(None, &config, &Map::new(), 4).map(|_| ()).unwrap_err();
-    assert_eq!((error.field.as_str(), error.value.as_str()), ("scheduler", "PNDMScheduler"));
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("scheduler", "IPNDMScheduler"));
     assert!(error.message.contains("ddim") && error.message.contains("dpmpp-2m-karras"), "{error}");
     let name = "ddim".parse().unwrap();
     let scheduler = schedulers::build::<f32>(Some(&name), &config, &Map::new(), 4).unwrap();

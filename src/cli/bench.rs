@@ -1,15 +1,14 @@
 //! `easeld bench`: how long each network of a pack takes, where the time goes, and what memory it needs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
 use serde::Serialize;
-use serde_json::Value;
 
+use super::shapes::Shapes;
 use crate::config::Settings;
 use crate::device::logging;
 use crate::device::memory::{AnonymousPeak, status_kib};
@@ -133,8 +132,8 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         Part::VaeDecoder => "vae_decoder",
         Part::Unet | Part::All => "unet",
     };
-    let sizes = Sizes::of(directory, args)?;
-    let mut inputs = sizes.inputs(part, args.batch);
+    let sizes = Shapes::of(directory, args.width, args.height)?;
+    let mut inputs = sizes.inputs(component, args.batch);
     let watch = AnonymousPeak::watch();
     let started = Instant::now();
     let mut network = Component::open(directory, component, options)?;
@@ -191,70 +190,6 @@ fn run_once(network: &mut Component, inputs: &mut [(&str, ArrayD<f32>)], run: u1
         bail!("the network gives nothing");
     }
     Ok(started.elapsed().as_secs_f64())
-}
-
-/// What the configuration files of a pack's networks say about shapes.
-struct Sizes {
-    width: usize,
-    height: usize,
-    /// Pixels per latent.
-    factor: usize,
-    latent_channels: usize,
-    text_width: usize,
-    tokens: usize,
-}
-
-impl Sizes {
-    fn of(directory: &Path, args: &BenchArgs) -> anyhow::Result<Self> {
-        let config = |part: &str| read_json(&directory.join(part).join("config.json"));
-        let [unet, vae, text] = [config("unet")?, config("vae_decoder")?, config("text_encoder")?];
-        let number = |of: &Value, key: &str, default: usize| {
-            of.get(key).and_then(Value::as_u64).map_or(default, |number| number as usize)
-        };
-        let levels = vae.get("block_out_channels").and_then(Value::as_array).map_or(4, Vec::len);
-        let factor = 1 << levels.clamp(1, 8).saturating_sub(1);
-        let native = number(&unet, "sample_size", 64) * factor;
-        let (width, height) = (args.width.unwrap_or(native), args.height.unwrap_or(native));
-        if !width.is_multiple_of(factor) || !height.is_multiple_of(factor) || width * height == 0 {
-            bail!(
-                "{width} x {height} pixels are no whole latents: width and height are multiples of {factor}"
-            );
-        }
-        Ok(Self {
-            width,
-            height,
-            factor,
-            latent_channels: number(&vae, "latent_channels", 4),
-            text_width: number(&unet, "cross_attention_dim", 768),
-            tokens: number(&text, "max_position_embeddings", 77),
-        })
-    }
-
-    /// Made-up values for every input of a network.
-    fn inputs(&self, part: Part, batch: usize) -> Vec<(&'static str, ArrayD<f32>)> {
-        let latents = [batch, self.latent_channels, self.height / self.factor, self.width / self.factor];
-        let wave = |shape: &[usize]| {
-            let mut at = 0.0_f32;
-            ArrayD::from_shape_simple_fn(shape, || {
-                at += 1.0;
-                (at * 0.61).sin() * 1.4
-            })
-        };
-        match part {
-            Part::TextEncoder => vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))],
-            Part::VaeDecoder => vec![("latent_sample", wave(&latents))],
-            Part::Unet | Part::All => vec![
-                ("sample", wave(&latents)),
-                ("timestep", ArrayD::zeros(vec![1])),
-                ("encoder_hidden_states", wave(&[batch, self.tokens, self.text_width])),
-            ],
-        }
-    }
-}
-
-fn read_json(path: &PathBuf) -> anyhow::Result<Value> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).with_context(|| path.display().to_string())
 }
 
 fn print(report: &Report, peak: f64) {

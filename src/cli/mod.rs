@@ -7,11 +7,14 @@ mod blocks;
 mod demo;
 #[cfg(feature = "embedded-broker")]
 mod display;
+mod doctor;
 mod generate;
 mod model;
+mod pack;
 mod progress;
 mod score;
 mod serve;
+mod shapes;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,8 @@ enum Command {
     Serve(serve::ServeArgs),
     Score(score::ScoreArgs),
     Bench(bench::BenchArgs),
+    Pack(pack::PackArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
@@ -54,10 +59,12 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         #[cfg(feature = "embedded-broker")]
         Command::Demo(args) => demo::run(args),
-        Command::Generate(args) => generate::run(*args),
+        Command::Generate(args) => generate::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Score(args) => score::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Pack(args) => pack::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use crate::config::Settings;
 use crate::engine::{Compute, EngineOptions};
-use crate::generator::Generator;
+use crate::generator::{Generator, GeneratorOptions};
 use crate::packs::{self, Pack};
 
 /// What the command line says over the configuration.
@@ -23,10 +23,12 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
     let name = overrides.model.unwrap_or(&settings.models.default);
     let directory = packs::find(name, &settings.models.search_path())?;
     let pack = Pack::open(&directory).context("cannot open the model pack")?;
-    let options = EngineOptions {
+    let engine = EngineOptions {
         threads: overrides.threads.unwrap_or(settings.inference.threads),
         residency: settings.models.residency,
         compute: overrides.compute,
     };
-    Generator::new(pack, options, settings.inference.prompt_cache).context("cannot open the model pack")
+    let (prompt_cache, batch_pixels) = (settings.inference.prompt_cache, settings.inference.batch_pixels);
+    let options = GeneratorOptions { engine, prompt_cache, batch_pixels };
+    Generator::new(pack, &options).context("cannot open the model pack")
 }

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 25] = [
+pub(super) const KEYS: [Key; 27] = [
     key(
         "mqtt",
         "url",
@@ -167,6 +167,13 @@ pub(super) const KEYS: [Key; 25] = [
     ),
     key(
         "inference",
+        "batch_pixels",
+        "a whole number from 1 to 268435456",
+        None,
+        "Most pixels of all pictures together in one call of the UNet, both halves of guidance counted; larger batches take turns.",
+    ),
+    key(
+        "inference",
         "memory",
         "\"auto\", or a size such as \"900 MiB\"",
         None,
@@ -195,6 +202,13 @@ pub(super) const KEYS: [Key; 25] = [
         "Most jobs that wait; further ones are rejected.",
     ),
     key("limits", "max_pixels", "a whole number from 64 to 67108864", None, "Largest width times height."),
+    key(
+        "limits",
+        "max_images",
+        "a whole number from 1 to 1024",
+        None,
+        "Most pictures made for one request: num_images, or candidates.",
+    ),
 ];
 
 /// The key `name` of `section`.

@@ -84,6 +84,7 @@ fn read(reader: &mut Reader) -> Settings {
     let inference = &mut settings.inference;
     reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
     reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
+    reader.take("inference", "batch_pixels", &mut inference.batch_pixels, whole(1..=1 << 28));
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
     reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
     let limits = &mut settings.limits;
@@ -94,6 +95,7 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("limits", "queue_capacity", capacity, whole(1..=10_000));
     let pixels = &mut limits.max_pixels;
     reader.take("limits", "max_pixels", pixels, whole(64..=1 << 26));
+    reader.take("limits", "max_images", &mut limits.max_images, whole(1..=1024));
     settings
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
 pub use crate::engine::Residency;
 use crate::mqtt::MqttConfig;
@@ -73,6 +74,8 @@ pub struct Inference {
     pub threads: usize,
     /// How many prompts' embeddings are kept.
     pub prompt_cache: usize,
+    /// Most pixels of all pictures together in one UNet call.
+    pub batch_pixels: usize,
     /// How much memory they may take.
     pub memory: Memory,
 }
@@ -104,6 +107,8 @@ pub struct LimitSettings {
     pub queue_capacity: usize,
     /// Largest `width * height`.
     pub max_pixels: usize,
+    /// Most pictures of one request, candidates included.
+    pub max_images: usize,
 }
 
 impl Models {
@@ -131,6 +136,7 @@ impl LimitSettings {
             max_prompt_bytes: self.max_prompt_bytes,
             max_steps: self.max_steps,
             max_pixels: self.max_pixels,
+            max_images: self.max_images,
         }
     }
 }
@@ -145,13 +151,19 @@ impl Default for Settings {
             node: Node { name: defaults::node_name() },
             state: State { dir: defaults::state_dir() },
             models: Models { dir: None, default: "emoji".to_owned(), residency: Residency::Warm },
-            inference: Inference { threads: 0, prompt_cache: 16, memory: Memory::Auto },
+            inference: Inference {
+                threads: 0,
+                prompt_cache: 16,
+                batch_pixels: BATCH_PIXELS,
+                memory: Memory::Auto,
+            },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },
             limits: LimitSettings {
                 max_prompt_bytes: limits.max_prompt_bytes,
                 max_steps: limits.max_steps,
                 queue_capacity: 64,
                 max_pixels: limits.max_pixels,
+                max_images: limits.max_images,
             },
         }
     }

@@ -56,6 +56,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         }),
         ("inference", "threads") => settings.inference.threads.to_string(),
         ("inference", "prompt_cache") => settings.inference.prompt_cache.to_string(),
+        ("inference", "batch_pixels") => settings.inference.batch_pixels.to_string(),
         ("inference", "memory") => quoted(&match settings.inference.memory {
             Memory::Auto => "auto".to_owned(),
             Memory::Bytes(bytes) => bytes.to_string(),
@@ -65,6 +66,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("limits", "max_steps") => settings.limits.max_steps.to_string(),
         ("limits", "queue_capacity") => settings.limits.queue_capacity.to_string(),
         ("limits", "max_pixels") => settings.limits.max_pixels.to_string(),
+        ("limits", "max_images") => settings.limits.max_images.to_string(),
         _ => return None,
     })
 }

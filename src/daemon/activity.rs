@@ -16,6 +16,8 @@ pub(super) struct Running {
     pub(super) step: usize,
     /// Steps in all.
     pub(super) steps: usize,
+    /// Width and height of its pictures, pixels.
+    pub(super) size: (usize, usize),
     /// A network is being read.
     pub(super) loading: bool,
     /// When the first step began: the pace of the others follows from it.
@@ -28,8 +30,8 @@ pub(super) struct Running {
 
 impl Running {
     /// Just handed to the worker.
-    pub(super) fn new(id: JobId, steps: usize, now: Instant) -> Self {
-        Self { id, step: 0, steps, loading: false, stepping_since: None, told: now, heard: now }
+    pub(super) fn new(id: JobId, steps: usize, size: (usize, usize), now: Instant) -> Self {
+        Self { id, step: 0, steps, size, loading: false, stepping_since: None, told: now, heard: now }
     }
 
     /// How long the remaining steps take at the pace of those done.

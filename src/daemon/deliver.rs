@@ -4,9 +4,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::json;
-use crate::jobs::GenerateError;
 use crate::jobs::report::ImageMeta;
 use crate::jobs::status::JobStatus;
+use crate::jobs::{GenerateError, JobId};
 use crate::mqtt::{Client, Publication, PublishError, Topics};
 
 /// How long the broker keeps a progress message for a subscriber that is away: soon it says nothing any more.
@@ -19,18 +19,23 @@ const STATUS_EXPIRY_S: u32 = 24 * 3600;
 pub(super) enum Delivery {
     /// On `job/<id>`.
     Status(Box<JobStatus>),
-    /// On `image` and `image/meta`, then the status.
-    Picture(Box<PictureDelivery>),
+    /// On `job/<id>/preview`.
+    Preview {
+        /// The job.
+        id: JobId,
+        /// A small JPEG file.
+        jpeg: Bytes,
+    },
+    /// Each on `image` and `image/meta`, then the status.
+    Pictures(Box<PicturesDelivery>),
 }
 
-/// A finished picture with everything that is said about it.
+/// The finished pictures of a job with everything that is said about them.
 #[derive(Debug)]
-pub(super) struct PictureDelivery {
-    /// The payload of `image`.
-    pub(super) png: Bytes,
-    /// The payload of `image/meta`.
-    pub(super) meta: ImageMeta,
-    /// What is said once the broker has both.
+pub(super) struct PicturesDelivery {
+    /// The payloads of `image` and of `image/meta`.
+    pub(super) pictures: Vec<(Bytes, ImageMeta)>,
+    /// What is said once the broker has all.
     pub(super) succeeded: JobStatus,
 }
 
@@ -45,8 +50,14 @@ pub(super) async fn run(
     while let Some(delivery) = inbox.recv().await {
         let status = match delivery {
             Delivery::Status(status) => *status,
-            Delivery::Picture(picture) => {
-                let status = deliver_picture(&client, &topics, *picture).await;
+            Delivery::Preview { id, jpeg } => {
+                if let Err(error) = client.publish(preview_publication(&topics, &id, jpeg)).await {
+                    tracing::debug!(job_id = %id, %error, "could not publish a preview");
+                }
+                continue;
+            }
+            Delivery::Pictures(pictures) => {
+                let status = deliver_pictures(&client, &topics, *pictures).await;
                 // The daemon may be on its way down and not listen any more; the broker still hears.
                 let _ = delivered.send(status.clone()).await;
                 status
@@ -59,9 +70,26 @@ pub(super) async fn run(
     }
 }
 
+/// All pictures in order, or an account of the first that the broker did not take.
+async fn deliver_pictures(client: &Client, topics: &Topics, delivery: PicturesDelivery) -> JobStatus {
+    let PicturesDelivery { pictures, succeeded } = delivery;
+    for (png, meta) in pictures {
+        let bytes = meta.bytes;
+        if let Err(error) = deliver_picture(client, topics, png, meta).await {
+            tracing::error!(job_id = %succeeded.id, %error, "the picture could not be delivered");
+            return JobStatus::ended(&succeeded.id, &succeeded.node, undelivered(&error, bytes));
+        }
+    }
+    succeeded
+}
+
 /// The picture before its meta: whoever reads the meta finds the bytes it describes.
-async fn deliver_picture(client: &Client, topics: &Topics, picture: PictureDelivery) -> JobStatus {
-    let PictureDelivery { png, meta, succeeded } = picture;
+async fn deliver_picture(
+    client: &Client,
+    topics: &Topics,
+    png: Bytes,
+    meta: ImageMeta,
+) -> Result<(), PublishError> {
     let image = Publication {
         topic: topics.image(),
         payload: png,
@@ -69,16 +97,13 @@ async fn deliver_picture(client: &Client, topics: &Topics, picture: PictureDeliv
         content_type: Some(meta.content_type.clone()),
         ..Publication::default()
     };
-    if let Err(error) = client.publish(image).await {
-        tracing::error!(job_id = %succeeded.id, %error, "the picture could not be delivered");
-        let failure = undelivered(&error, meta.bytes);
-        return JobStatus::ended(&succeeded.id, &succeeded.node, failure);
-    }
+    client.publish(image).await?;
+    let id = meta.id.clone();
     let meta = Publication { retain: true, ..json(topics.image_meta(), &meta) };
     if let Err(error) = client.publish(meta).await {
-        tracing::warn!(job_id = %succeeded.id, %error, "could not publish image/meta");
+        tracing::warn!(job_id = %id, %error, "could not publish image/meta");
     }
-    succeeded
+    Ok(())
 }
 
 fn undelivered(error: &PublishError, bytes: usize) -> GenerateError {
@@ -94,6 +119,16 @@ fn undelivered(error: &PublishError, bytes: usize) -> GenerateError {
             code: "undeliverable",
             message: format!("the picture was made, but the broker did not take it: {error}"),
         },
+    }
+}
+
+fn preview_publication(topics: &Topics, id: &JobId, jpeg: Bytes) -> Publication {
+    Publication {
+        topic: topics.preview(id.as_str()),
+        payload: jpeg,
+        content_type: Some("image/jpeg".to_owned()),
+        expiry_s: Some(PROGRESS_EXPIRY_S),
+        ..Publication::default()
     }
 }
 

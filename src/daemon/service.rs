@@ -8,10 +8,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::activity::{self, Running, status_line};
-use super::deliver::{Delivery, PictureDelivery};
+use super::deliver::{Delivery, PicturesDelivery};
 use crate::device::notify::Notifier;
 use crate::diffusion::pipeline::Progress;
+use crate::diffusion::postprocess::RgbImage;
 use crate::diffusion::request::{FieldError, GenerationRequest, Limits};
+use crate::display;
 use crate::jobs::message::{RequestBody, parse_body};
 use crate::jobs::prompt;
 use crate::jobs::queue::{Admission, Cancelled, Job, Queue};
@@ -149,10 +151,11 @@ impl Service {
 
     fn check(&self, body: RequestBody) -> Result<GenerationRequest, FieldError> {
         let pack = &self.setup.pack;
-        if let Some(model) = body.model.filter(|model| *model != pack.name) {
+        if let Some(model) = body.model.as_ref().filter(|model| **model != pack.name) {
             let allowed = format!("this node serves `{}`", pack.name);
             return Err(FieldError::new("invalid_value", "model", model, allowed));
         }
+        let body = body.probed(display::probe)?;
         prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
     }
 
@@ -227,7 +230,11 @@ impl Service {
         };
         let now = Instant::now();
         running.heard = now;
-        running.loading = progress == Progress::TextEncoder;
+        running.loading = matches!(progress, Progress::VaeEncoder | Progress::TextEncoder);
+        if let Progress::Preview(latents) = &progress {
+            let (id, size) = (running.id.clone(), running.size);
+            return self.show(id, latents, size);
+        }
         if let Progress::Step { step, steps } = progress {
             running.stepping_since.get_or_insert(now);
             (running.step, running.steps) = (step, steps);
@@ -241,7 +248,20 @@ impl Service {
         self.show_state();
     }
 
-    fn on_finished(&mut self, job: &Job, outcome: Result<Finished, GenerateError>) {
+    /// Sends a preview at half the picture's size; a courtesy, so it waits for nobody.
+    fn show(&self, id: JobId, latents: &RgbImage, (width, height): (usize, usize)) {
+        if !self.connected {
+            return;
+        }
+        match display::encode_preview(latents, width.div_ceil(2), height.div_ceil(2)) {
+            Ok(jpeg) => {
+                let _ = self.deliveries.try_send(Delivery::Preview { id, jpeg: jpeg.into() });
+            }
+            Err(error) => tracing::warn!(job_id = %id, %error, "no preview"),
+        }
+    }
+
+    fn on_finished(&mut self, job: &Job, outcome: Result<Vec<Finished>, GenerateError>) {
         self.queue.finish_running();
         // Abandoned on the way down: its end has been told already.
         if self.running.take().is_none_or(|running| running.id != job.id) {
@@ -250,8 +270,8 @@ impl Service {
         match outcome {
             Ok(finished) => {
                 self.trouble = None;
-                let picture = self.picture(job, finished);
-                self.hand_over(Delivery::Picture(picture));
+                let pictures = self.delivery(job, finished);
+                self.hand_over(Delivery::Pictures(pictures));
             }
             Err(error) => {
                 if let GenerateError::Failed { code: "model", message } = &error {
@@ -263,37 +283,42 @@ impl Service {
         self.show_state();
     }
 
-    fn picture(&self, job: &Job, finished: Finished) -> Box<PictureDelivery> {
-        let Finished { picture, sha256 } = finished;
-        let bytes = picture.png.len();
-        let meta = ImageMeta {
-            api: API,
-            id: job.id.clone(),
-            bytes,
-            sha256: sha256.clone(),
-            width: picture.width,
-            height: picture.height,
-            content_type: PNG.to_owned(),
-            prompt: job.request.prompt.clone(),
-            seed: picture.seed,
-            steps: job.request.num_inference_steps,
-            model: self.setup.pack.name.clone(),
-            created: rfc3339(SystemTime::now()),
-        };
-        let image = ImageBody {
-            topic: self.setup.topics.image(),
-            bytes,
-            sha256,
-            content_type: PNG.to_owned(),
-            width: picture.width,
-            height: picture.height,
-            seed: picture.seed,
-        };
-        Box::new(PictureDelivery {
-            png: picture.png.into(),
-            meta,
-            succeeded: JobStatus::succeeded(&job.id, &self.setup.node, image),
-        })
+    fn delivery(&self, job: &Job, finished: Vec<Finished>) -> Box<PicturesDelivery> {
+        let count = finished.len();
+        let created = rfc3339(SystemTime::now());
+        let (mut pictures, mut images) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (index, Finished { picture, sha256 }) in finished.into_iter().enumerate() {
+            let meta = ImageMeta {
+                api: API,
+                id: job.id.clone(),
+                bytes: picture.png.len(),
+                sha256: sha256.clone(),
+                width: picture.width,
+                height: picture.height,
+                content_type: PNG.to_owned(),
+                prompt: job.request.prompt.clone(),
+                index,
+                count,
+                seed: picture.seed,
+                similarity: picture.similarity,
+                steps: job.request.num_inference_steps,
+                model: self.setup.pack.name.clone(),
+                created: created.clone(),
+            };
+            images.push(ImageBody {
+                topic: self.setup.topics.image(),
+                bytes: meta.bytes,
+                sha256,
+                content_type: PNG.to_owned(),
+                width: picture.width,
+                height: picture.height,
+                seed: picture.seed,
+                similarity: picture.similarity,
+            });
+            pictures.push((picture.png.into(), meta));
+        }
+        let succeeded = JobStatus::succeeded(&job.id, &self.setup.node, images);
+        Box::new(PicturesDelivery { pictures, succeeded })
     }
 
     /// A job's end as the broker's answer decided it.
@@ -310,11 +335,12 @@ impl Service {
             return Ok(());
         };
         let (id, steps) = (job.id.clone(), job.request.num_inference_steps);
+        let size = (job.request.width, job.request.height);
         self.worker.start(job)?;
         let status = JobStatus::running(&id, &self.setup.node, 0, steps, None);
         self.queue.remember(status.clone());
         self.tell(status);
-        self.running = Some(Running::new(id, steps, Instant::now()));
+        self.running = Some(Running::new(id, steps, size, Instant::now()));
         self.show_state();
         Ok(())
     }

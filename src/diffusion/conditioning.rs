@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ndarray::{Array2, Array3, Axis, concatenate, s};
+use ndarray::{Array2, Array3, Axis, s};
 
 use super::ports::{ModelError, Models};
 
@@ -73,20 +73,6 @@ impl EmbeddingCache {
             self.kept.push_back((prompt.clone(), embeddings.clone()));
         }
         Ok(embeddings)
-    }
-
-    /// Embeddings `[B, 77 W, D]`: the negative prompt first when there is one, as diffusers orders them.
-    pub fn embed_pair(
-        &mut self,
-        models: &mut dyn Models,
-        negative: Option<&PromptTokens>,
-        prompt: &PromptTokens,
-    ) -> Result<Array3<f32>, ModelError> {
-        let embeddings = self.embed(models, prompt)?;
-        let Some(negative) = negative else { return Ok(embeddings) };
-        let negative = self.embed(models, negative)?;
-        Ok(concatenate(Axis(0), &[negative.view(), embeddings.view()])
-            .expect("both were padded to one length"))
     }
 }
 

@@ -1,16 +1,22 @@
-//! The denoising loop: token ids and noise in, pixels out. Called by `generator` on the worker's thread.
+//! The denoising loop: token ids and noise in, pixels out; a step is `denoise`'s, a picture's state `canvas`'s. Called by `generator` on the worker's thread.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use ndarray::{Array4, Axis, concatenate};
+use ndarray::{Array3, Array4, Axis};
 
+use super::canvas::Canvas;
+pub use super::canvas::Seeds;
 use super::conditioning::{EmbeddingCache, PromptTokens};
-use super::guidance;
-use super::latents::TorchGenerator;
+use super::denoise::Conditions;
+pub use super::origin::Begin;
+use super::origin::Origin;
 use super::ports::{ModelError, Models};
 use super::postprocess::{self, RgbImage};
+use super::presets::Masking;
+use super::preview::LatentRgb;
 use super::request::GenerationRequest;
-use super::schedulers::{self, SchedulerConfig, SchedulerError};
+use super::schedulers::{SchedulerConfig, SchedulerError};
 
 /// What of a pack the loop depends on.
 #[derive(Debug, Clone)]
@@ -23,11 +29,29 @@ pub struct PipelineConfig {
     pub scaling_factor: f64,
     /// Added to the latents after the division.
     pub shift_factor: f64,
+    /// How the UNet keeps a mask.
+    pub masking: Masking,
+    /// Makes previews of latents, where the pack knows how.
+    pub latent_rgb: Option<LatentRgb>,
     /// The pack's own scheduler.
     pub scheduler: SchedulerConfig,
+    /// Most pixels of all pictures together in one UNet call; both halves of guidance count. At least one picture is
+    /// always taken.
+    pub batch_pixels: usize,
 }
 
-/// The inputs of one picture.
+impl PipelineConfig {
+    /// Rows of one UNet call for pictures of this request's size.
+    fn rows(&self, request: &GenerationRequest) -> usize {
+        let made = request.width * request.height * request.magnification * request.magnification;
+        self.batch_pixels / made.max(1)
+    }
+}
+
+/// What `[inference] batch_pixels` is unless set: two guided pictures of 512 x 512, sixteen of 128 x 128.
+pub const BATCH_PIXELS: usize = 1_048_576;
+
+/// What a request is made into pictures from.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
     /// Size, steps, guidance, seed, scheduler.
@@ -36,13 +60,17 @@ pub struct Inputs<'a> {
     pub prompt: &'a PromptTokens,
     /// What it should not show; as many windows as the prompt.
     pub negative_prompt: &'a PromptTokens,
-    /// Standard normal noise `[1, C, h, w]` to start from instead of the seed's own.
+    /// The picture that the request begins from, decoded.
+    pub begin: Option<Begin>,
+    /// Standard normal noise `[candidates, C, h, w]` to start from instead of the seeds' own.
     pub latents: Option<Array4<f32>>,
 }
 
 /// Where the pipeline is; reported before the work named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
+    /// The VAE encoder is about to run.
+    VaeEncoder,
     /// The text encoder is about to run.
     TextEncoder,
     /// `step` of `steps` are done.
@@ -52,8 +80,12 @@ pub enum Progress {
         /// UNet calls in all.
         steps: usize,
     },
-    /// The VAE decoder is about to run.
+    /// What the first picture will look like, a pixel a latent: after each step of a request that wants to see it.
+    Preview(Arc<RgbImage>),
+    /// The VAE decoder is about to run, once a picture.
     VaeDecoder,
+    /// Finished pictures are about to be compared with the prompt.
+    ImageEncoder,
 }
 
 /// Why no picture came out.
@@ -73,7 +105,7 @@ pub enum PipelineError {
     LatentsShape {
         /// Of the array given.
         met: Vec<usize>,
-        /// `[1, C, h, w]`.
+        /// `[candidates, C, h, w]`.
         wanted: Vec<usize>,
     },
     /// The networks diverged.
@@ -93,90 +125,97 @@ pub enum PipelineError {
 pub struct Output {
     /// The picture.
     pub image: RgbImage,
-    /// `[1, C, h, w]`, before the division by the scaling factor.
-    pub latents: Array4<f32>,
+    /// `[C, h, w]`, before the division by the scaling factor.
+    pub latents: Array3<f32>,
+    /// Make it again.
+    pub seeds: Seeds,
 }
 
-/// Makes one picture. Prompts that `cache` remembers skip the text encoder. `observer` hears of each stage and each step and may stop the work between them.
+/// Makes as many pictures as the request has candidates, in the order of their seeds. Prompts that `cache` remembers skip
+/// the text encoder. `observer` hears of each stage and each step and may stop the work between them.
 pub fn generate(
     models: &mut dyn Models,
     cache: &mut EmbeddingCache,
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Output, PipelineError> {
+) -> Result<Vec<Output>, PipelineError> {
     let request = inputs.request;
-    let mut scheduler = schedulers::build::<f32>(
-        request.scheduler.as_ref(),
-        &config.scheduler,
-        &request.scheduler_options,
-        request.num_inference_steps,
-    )?;
     let mut report = |progress| match observer(progress) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(PipelineError::Cancelled),
     };
-    let mut noise = TorchGenerator::new(request.seed);
-    let mut latents = initial_latents(config, inputs, &mut noise)?;
-    latents *= scheduler.init_noise_sigma() as f32;
+    let origin = match &inputs.begin {
+        None => None,
+        Some(begin) => {
+            report(Progress::VaeEncoder)?;
+            Some(Origin::new(models, config, begin)?)
+        }
+    };
+    let mut canvases = canvases(config, inputs, origin.as_ref())?;
 
     report(Progress::TextEncoder)?;
-    let guided = request.guidance_scale > guidance::NO_GUIDANCE;
-    let negative_prompt = guided.then_some(inputs.negative_prompt);
-    let text_embeddings = cache.embed_pair(models, negative_prompt, inputs.prompt)?;
-
-    let steps = scheduler.timesteps().len();
+    let prompt = cache.embed(models, inputs.prompt)?;
+    let timestep_cond = request.time_cond_proj_dim.map(|width| request.guidance.embedding(width));
+    let guided = timestep_cond.is_none() && request.guidance.is_on(request.num_inference_steps);
+    let negative_prompt = match guided {
+        true => Some(cache.embed(models, inputs.negative_prompt)?),
+        false => None,
+    };
+    let conditions = Conditions {
+        prompt: prompt.view(),
+        negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
+        guidance: &request.guidance,
+        timestep_cond,
+        batch: config.rows(request),
+    };
+    let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {
         report(Progress::Step { step, steps })?;
-        let timestep = scheduler.timesteps()[step];
-        let mut model_input = latents.clone();
-        scheduler.scale_model_input(flat(&mut model_input), step);
-        if guided {
-            let both = [model_input.view(), model_input.view()];
-            model_input = concatenate(Axis(0), &both).expect("both halves have one shape");
+        let latent_rgb = config.latent_rgb.as_ref().filter(|_| request.preview);
+        let unet = models.unet(&request.unet)?;
+        let foreseen = conditions.step(unet, &mut canvases, step, steps, latent_rgb.is_some())?;
+        if let (Some(latents), Some(latent_rgb)) = (foreseen, latent_rgb) {
+            report(Progress::Preview(latent_rgb.project(latents.view()).into()))?;
         }
-        let mut noise_pred =
-            models.unet(&request.unet)?.predict(model_input.view(), timestep, text_embeddings.view())?;
-        let halves = flat(&mut noise_pred);
-        let model_output = match halves.split_at(halves.len() / 2) {
-            (uncond, text) if guided => guidance::combine(uncond, text, request.guidance_scale),
-            _ => halves.to_vec(),
-        };
-        scheduler.step(&model_output, step, flat(&mut latents), &mut noise);
-        if !latents.iter().all(|value| value.is_finite()) {
+        if !canvases.iter().all(Canvas::is_finite) {
             return Err(PipelineError::NotFinite { step: step + 1, steps });
         }
     }
     report(Progress::Step { step: steps, steps })?;
 
-    report(Progress::VaeDecoder)?;
-    let unscaled = latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
-    let decoded = models.vae_decoder()?.decode(unscaled.view())?;
-    let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
-    Ok(Output { image, latents })
+    let mut outputs = Vec::with_capacity(canvases.len());
+    for Canvas { seeds, latents, .. } in canvases {
+        report(Progress::VaeDecoder)?;
+        let unscaled =
+            latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
+        let decoded = models.vae_decoder()?.decode(unscaled.insert_axis(Axis(0)).view())?;
+        let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
+        outputs.push(Output { image, latents, seeds });
+    }
+    Ok(outputs)
 }
 
-/// `[1, C, H / f, W / f]` of standard normal noise: the given one, or `torch.randn` of the seed.
-fn initial_latents(
+/// All pictures of the request before the first step.
+fn canvases(
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
-    noise: &mut TorchGenerator,
-) -> Result<Array4<f32>, PipelineError> {
+    origin: Option<&Origin>,
+) -> Result<Vec<Canvas>, PipelineError> {
     let request = inputs.request;
     let latent = |pixels: usize| pixels * request.magnification / config.vae_scale_factor;
-    let shape = [1, config.latent_channels, latent(request.height), latent(request.width)];
-    match &inputs.latents {
-        Some(given) if given.shape() == shape => Ok(given.clone()),
-        Some(given) => {
-            Err(PipelineError::LatentsShape { met: given.shape().to_vec(), wanted: shape.to_vec() })
-        }
-        None => {
-            let values = noise.randn(shape.iter().product());
-            Ok(Array4::from_shape_vec(shape, values).expect("randn gives as many as asked"))
+    let shape = [config.latent_channels, latent(request.height), latent(request.width)];
+    if let Some(given) = &inputs.latents {
+        let wanted = [&[request.candidates], &shape[..]].concat();
+        if given.shape() != wanted {
+            return Err(PipelineError::LatentsShape { met: given.shape().to_vec(), wanted });
         }
     }
-}
-
-fn flat(array: &mut Array4<f32>) -> &mut [f32] {
-    array.as_slice_mut().expect("arrays made here are contiguous")
+    (0u32..)
+        .take(request.candidates)
+        .map(|index| {
+            let given = inputs.latents.as_ref().map(|all| all.index_axis(Axis(0), index as usize));
+            Ok(Canvas::new(request, &config.scheduler, Seeds::of(request, index), shape, given, origin)?)
+        })
+        .collect()
 }

@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4};
 #[derive(Debug, thiserror::Error)]
 #[error("{component}: {message}")]
 pub struct ModelError {
-    /// `text_encoder`, `unet`, `vae_decoder`.
+    /// `text_encoder`, `unet`, `vae_decoder`, ...
     pub component: String,
     /// What went wrong, naming the file or tensor and the shapes met and wanted.
     pub message: String,
@@ -37,16 +37,34 @@ pub trait ImageEncoder {
     fn encode(&mut self, pixel_values: ArrayView4<'_, f32>) -> Result<Array2<f32>, ModelError>;
 }
 
+/// One call of the denoising network; names are those of diffusers' `UNet2DConditionModel`.
+#[derive(Debug, Clone, Copy)]
+pub struct UnetInput<'a> {
+    /// Latents `[B, C, h, w]`; inpainting UNets take further channels.
+    pub sample: ArrayView4<'a, f32>,
+    /// Of all rows.
+    pub timestep: f64,
+    /// Text embeddings `[B, 77 W, D]`.
+    pub encoder_hidden_states: ArrayView3<'a, f32>,
+    /// `[B, time_cond_proj_dim]`: the guidance scale, for UNets that take it as an input.
+    pub timestep_cond: Option<ArrayView2<'a, f32>>,
+}
+
+impl<'a> UnetInput<'a> {
+    /// A call of a UNet that takes nothing else.
+    pub fn new(
+        sample: ArrayView4<'a, f32>,
+        timestep: f64,
+        encoder_hidden_states: ArrayView3<'a, f32>,
+    ) -> Self {
+        Self { sample, timestep, encoder_hidden_states, timestep_cond: None }
+    }
+}
+
 /// The denoising network.
 pub trait Unet {
-    /// `latents` `[B, C, h, w]` and `text_embeddings` `[B, 77, D]` to the model output `[B, C, h, w]`:
-    /// noise, v or sample, as the pack's scheduler says.
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError>;
+    /// To the model output `[B, C, h, w]`: noise, v or sample, as the pack's scheduler says.
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError>;
 }
 
 /// The half of the autoencoder that makes pixels.
@@ -54,6 +72,13 @@ pub trait VaeDecoder {
     /// `latents` `[B, C, h, w]`, already divided by the scaling factor, to a picture
     /// `[B, 3, h * vae_scale_factor, w * vae_scale_factor]` with values about [-1, 1].
     fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
+}
+
+/// The half of the autoencoder that reads pixels; a pack may lack it.
+pub trait VaeEncoder {
+    /// A picture `[1, 3, H, W]` with values in [-1, 1] to `latent_parameters` `[1, 2 C, h, w]`: the mean of its latents, then
+    /// the logarithm of their variance, not yet multiplied by the scaling factor.
+    fn encode(&mut self, sample: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
 }
 
 /// Where the networks come from. Loading is lazy; what stays resident is the implementor's policy.
@@ -66,4 +91,6 @@ pub trait Models {
     fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError>;
     /// The VAE decoder, loaded if it was not.
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
+    /// The VAE encoder, loaded if it was not; not every pack has one.
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError>;
 }

@@ -26,7 +26,12 @@ pub struct Preset {
     pub scheduler: Option<SchedulerName>,
     /// The component of the pack that denoises: `unet`, or a distilled one beside it.
     pub unet: String,
+    /// The width of its guidance input, where it has one.
+    pub time_cond_proj_dim: Option<usize>,
 }
+
+/// Longest side over shortest that [`PackDefaults::size_like`] gives.
+const RATIO_MAX: f64 = 4.0;
 
 /// All presets of a pack, and what its architecture allows.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,13 +45,40 @@ pub struct PackDefaults {
     pub smallest: usize,
     /// The pack's own scheduler; requests are checked against it when it is known.
     pub scheduler: Option<SchedulerConfig>,
+    /// Whether the pack can say how well a picture fits a text.
+    pub scores: bool,
+    /// Whether pictures can be shown while they are made.
+    pub previews: bool,
+    /// Whether pictures can begin from a picture.
+    pub encodes: bool,
+    /// How a mask is kept.
+    pub masking: Masking,
+}
+
+/// How the pack's UNet keeps what a mask says stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Masking {
+    /// It knows nothing of masks: what stays is put back into the latents after each step.
+    #[default]
+    Blend,
+    /// It was trained to repaint: mask and picture are channels of its input, and it needs both.
+    Channels,
 }
 
 impl PackDefaults {
     /// A pack with this preset alone, which makes every size.
     pub fn new(default: Preset, size_multiple: usize) -> Self {
         let presets = BTreeMap::from([(DEFAULT_PRESET.to_owned(), default)]);
-        Self { presets, size_multiple: size_multiple.max(1), smallest: 0, scheduler: None }
+        Self {
+            presets,
+            size_multiple: size_multiple.max(1),
+            smallest: 0,
+            scheduler: None,
+            scores: false,
+            previews: false,
+            encodes: false,
+            masking: Masking::Blend,
+        }
     }
 
     /// The same with pictures below `smallest` pixels averaged down from larger ones.
@@ -60,6 +92,27 @@ impl PackDefaults {
     #[must_use]
     pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
         self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// The same for a pack with an image tower.
+    #[must_use]
+    pub fn with_scores(mut self, scores: bool) -> Self {
+        self.scores = scores;
+        self
+    }
+
+    /// The same for a pack that knows how latents look.
+    #[must_use]
+    pub fn with_previews(mut self, previews: bool) -> Self {
+        self.previews = previews;
+        self
+    }
+
+    /// The same for a pack with a VAE encoder, whose UNet keeps masks as `masking` says.
+    #[must_use]
+    pub fn with_encoder(mut self, encodes: bool, masking: Masking) -> Self {
+        (self.encodes, self.masking) = (encodes, masking);
         self
     }
 
@@ -90,6 +143,15 @@ impl PackDefaults {
             let known = self.names().collect::<Vec<_>>().join(", ");
             FieldError::new("invalid_value", "preset", name, format!("the pack has the presets {known}"))
         })
+    }
+
+    /// A size of about as many pixels as the preset's, in the proportions of a picture of `width` x `height` pixels.
+    pub fn size_like(&self, preset: &Preset, width: usize, height: usize) -> (usize, usize) {
+        let area = (preset.width * preset.height) as f64;
+        let ratio = (width.max(1) as f64 / height.max(1) as f64).clamp(1.0 / RATIO_MAX, RATIO_MAX);
+        let multiple = self.size_multiple as f64;
+        let side = |pixels: f64| ((pixels / multiple).round().max(1.0) * multiple) as usize;
+        (side((area * ratio).sqrt()), side((area / ratio).sqrt()))
     }
 
     /// How many times larger than asked a picture of this size is made.

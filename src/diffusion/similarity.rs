@@ -1,6 +1,6 @@
 //! How alike a picture and a text are, as CLIP measures it (Radford et al. 2021).
 
-use ndarray::{ArrayView1, ArrayView2, ArrayView4};
+use ndarray::{Array2, Array4, ArrayView1, ArrayView2};
 
 use super::ports::{ModelError, Models};
 
@@ -17,15 +17,20 @@ pub struct ImageProcessor {
     pub std: [f32; 3],
 }
 
-/// Cosines, -1 to 1, of the angles between a prepared picture `[1, 3, S, S]` and each of the texts `token_ids` `[T, 77]`.
+/// `[pictures, texts]`: cosines, -1 to 1, of the angles between prepared pictures `[1, 3, S, S]` each and the texts
+/// `token_ids` `[texts, 77]`.
 pub fn similarities(
     models: &mut dyn Models,
-    pixel_values: ArrayView4<'_, f32>,
+    pictures: &[Array4<f32>],
     token_ids: ArrayView2<'_, i64>,
-) -> Result<Vec<f32>, ModelError> {
-    let image = models.image_encoder()?.encode(pixel_values)?;
+) -> Result<Array2<f32>, ModelError> {
+    let image_encoder = models.image_encoder()?;
+    let images: Vec<_> =
+        pictures.iter().map(|picture| image_encoder.encode(picture.view())).collect::<Result<_, _>>()?;
     let texts = models.text_encoder()?.project(token_ids)?;
-    Ok(texts.outer_iter().map(|text| cosine(text, image.row(0))).collect())
+    Ok(Array2::from_shape_fn((images.len(), texts.nrows()), |(image, text)| {
+        cosine(texts.row(text), images[image].row(0))
+    }))
 }
 
 fn cosine(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> f32 {

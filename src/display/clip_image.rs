@@ -1,9 +1,9 @@
 //! A picture as CLIP's image tower takes it: resized, its middle cut out, normalised.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::FilterType;
 use ndarray::Array4;
 
+use super::resize;
 use crate::diffusion::postprocess::RgbImage;
 use crate::diffusion::similarity::ImageProcessor;
 
@@ -24,14 +24,5 @@ fn resize_shortest_edge(picture: &RgbImage, edge: usize) -> RgbImage {
     let (width, height) = (picture.width, picture.height);
     let short = width.min(height);
     let (new_width, new_height) = (edge * width / short, edge * height / short);
-    if (new_width, new_height) == (width, height) {
-        return picture.clone();
-    }
-    let pixels = |length: usize| u32::try_from(length).expect("pictures have sides of at most 65536 pixels");
-    let source = ImageRef::new(pixels(width), pixels(height), &picture.pixels, PixelType::U8x3)
-        .expect("the buffer holds width x height x 3 bytes");
-    let mut target = Image::new(pixels(new_width), pixels(new_height), PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize(&source, &mut target, &options).expect("both have the same pixel type");
-    RgbImage { width: new_width, height: new_height, pixels: target.into_vec() }
+    resize::resize(picture, new_width, new_height, FilterType::CatmullRom)
 }

@@ -1,9 +1,14 @@
 //! Pictures from and to files. Today PNG with its parameters inside; renditions for panels come later.
 
+mod begin;
 mod clip_image;
+mod jpeg;
 mod png;
 mod read;
+mod resize;
 
+pub use begin::begin_from;
 pub use clip_image::clip_pixel_values;
+pub use jpeg::encode_preview;
 pub use png::{PngError, encode_png, read_text};
-pub use read::{ReadError, read_picture};
+pub use read::{ReadError, probe, read_picture};

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use image::{ImageReader, Limits};
 
 use crate::diffusion::postprocess::RgbImage;
+use crate::diffusion::request::EncodedPicture;
 
 /// Longest side of a picture that is read at all, pixels.
 const SIDE_MAX: u32 = 8192;
@@ -16,12 +17,21 @@ const DECODER_BYTES_MAX: u64 = 256 << 20;
 #[error("not a PNG or JPEG picture of at most {SIDE_MAX} x {SIDE_MAX} pixels: {0}")]
 pub struct ReadError(String);
 
+/// Reads the header of a PNG or JPEG file: something that is no picture, or claims too much, is refused before it takes
+/// memory.
+pub fn probe(bytes: Vec<u8>) -> Result<EncodedPicture, ReadError> {
+    let (width, height) = reader(&bytes)?.into_dimensions().map_err(|error| ReadError(error.to_string()))?;
+    if [width, height].iter().any(|side| !(1..=SIDE_MAX).contains(side)) {
+        return Err(ReadError(format!("{width} x {height} pixels")));
+    }
+    Ok(EncodedPicture { bytes: bytes.into(), width: width as usize, height: height as usize })
+}
+
 /// Reads PNG or JPEG to 8-bit RGB. What is transparent becomes what it covers with its colour, as Pillow's
 /// `convert("RGB")` does.
 pub fn read_picture(bytes: &[u8]) -> Result<RgbImage, ReadError> {
     let fail = |error: image::ImageError| ReadError(error.to_string());
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| ReadError(e.to_string()))?;
+    let mut reader = reader(bytes)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
@@ -33,6 +43,10 @@ pub fn read_picture(bytes: &[u8]) -> Result<RgbImage, ReadError> {
         return Err(ReadError(format!("{width} x {height} pixels")));
     }
     Ok(RgbImage { width, height, pixels: picture.into_raw() })
+}
+
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, ReadError> {
+    ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| ReadError(error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! The ports of `diffusion`, each over one [`Network`]: names of graph inputs and checks of shapes.
 
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Dimension, Ix2, Ix3, Ix4};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix3, Ix4};
 
 use super::network::{Input, Network};
-use crate::diffusion::ports::{ImageEncoder, ModelError, TextEncoder, Unet, VaeDecoder};
+use crate::diffusion::ports::{
+    ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
+};
 
 pub(super) struct TractTextEncoder(pub(super) Network);
 pub(super) struct TractImageEncoder(pub(super) Network);
 pub(super) struct TractUnet(pub(super) Network);
 pub(super) struct TractVaeDecoder(pub(super) Network);
+pub(super) struct TractVaeEncoder(pub(super) Network);
 
 impl TextEncoder for TractTextEncoder {
     fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
@@ -30,19 +33,21 @@ impl ImageEncoder for TractImageEncoder {
 }
 
 impl Unet for TractUnet {
-    fn predict(
-        &mut self,
-        latents: ArrayView4<'_, f32>,
-        timestep: f64,
-        text_embeddings: ArrayView3<'_, f32>,
-    ) -> Result<Array4<f32>, ModelError> {
-        let inputs = [
-            ("sample", Input::Floats(latents.view().into_dyn())),
-            ("timestep", Input::Scalar(timestep)),
-            ("encoder_hidden_states", Input::Floats(text_embeddings.into_dyn())),
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError> {
+        let latents = input.sample;
+        let mut inputs = vec![
+            ("sample", Input::Floats(latents.into_dyn())),
+            ("timestep", Input::Scalar(input.timestep)),
+            ("encoder_hidden_states", Input::Floats(input.encoder_hidden_states.into_dyn())),
         ];
+        if let Some(timestep_cond) = input.timestep_cond {
+            inputs.push(("timestep_cond", Input::Floats(timestep_cond.into_dyn())));
+        }
         let output = run::<Ix4>(&mut self.0, &inputs, "out_sample")?;
-        if output.shape() != latents.shape() {
+        // Inpainting UNets take more channels than they give.
+        let [batch, channels, height, width] = [0, 1, 2, 3].map(|axis| latents.shape()[axis]);
+        let met = output.shape();
+        if [met[0], met[2], met[3]] != [batch, height, width] || met[1] > channels {
             let message = format!("out_sample is {:?} for a sample of {:?}", output.shape(), latents.shape());
             return Err(ModelError::new(self.0.component(), message));
         }
@@ -54,6 +59,13 @@ impl VaeDecoder for TractVaeDecoder {
     fn decode(&mut self, latents: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError> {
         let inputs = [("latent_sample", Input::Floats(latents.into_dyn()))];
         run::<Ix4>(&mut self.0, &inputs, "sample")
+    }
+}
+
+impl VaeEncoder for TractVaeEncoder {
+    fn encode(&mut self, sample: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError> {
+        let inputs = [("sample", Input::Floats(sample.into_dyn()))];
+        run::<Ix4>(&mut self.0, &inputs, "latent_parameters")
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn take_weights(
 
 /// The names that are weights of a known kind of layer, and how their numbers are ordered: by what reads them, which
 /// has to be the same for all readers.
-fn orders(nodes: &[NodeProto], initializers: &[TensorProto]) -> HashMap<String, Order> {
+pub(super) fn orders(nodes: &[NodeProto], initializers: &[TensorProto]) -> HashMap<String, Order> {
     let mut dims: HashMap<&str, &[i64]> =
         initializers.iter().map(|tensor| (tensor.name.as_str(), tensor.dims.as_slice())).collect();
     for node in nodes.iter().filter(|node| node.op_type == "DequantizeLinear") {

@@ -16,6 +16,7 @@ mod packed;
 mod packing;
 mod plan;
 mod pool;
+mod quantize;
 mod slots;
 mod weights;
 
@@ -28,6 +29,8 @@ use pool::Pool;
 pub use component::{Component, KindTime};
 pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
+pub use packed::prepare;
+pub use quantize::quantize;
 
 /// What stays in memory once a picture is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

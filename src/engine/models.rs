@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder};
+use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder, TractVaeEncoder};
 use super::kernels::Isa;
 use super::kernels::codes::Unit;
 use super::network::Network;
 use super::ops::Machine;
 use super::pool::Pool;
 use super::{Compute, EngineOptions, Residency};
-use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder};
+use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
 
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,12 +21,16 @@ pub struct LoadTime {
     pub unet: Duration,
     /// Latents to pixels.
     pub vae_decoder: Duration,
+    /// CLIP's image tower.
+    pub image_encoder: Duration,
+    /// Pixels to latents.
+    pub vae_encoder: Duration,
 }
 
 impl LoadTime {
-    /// All three.
+    /// All of them.
     pub fn total(&self) -> Duration {
-        self.text_encoder + self.unet + self.vae_decoder
+        self.text_encoder + self.unet + self.vae_decoder + self.image_encoder + self.vae_encoder
     }
 }
 
@@ -41,6 +45,7 @@ pub struct PackModels {
     /// With its component: a preset may name a distilled one.
     unet: Option<(String, TractUnet)>,
     vae_decoder: Option<TractVaeDecoder>,
+    vae_encoder: Option<TractVaeEncoder>,
     /// Of networks since dropped, and of resident ones as far as collected.
     load_time: LoadTime,
 }
@@ -57,6 +62,7 @@ impl PackModels {
             image_encoder: None,
             unet: None,
             vae_decoder: None,
+            vae_encoder: None,
             load_time: LoadTime::default(),
         }
     }
@@ -74,12 +80,16 @@ impl PackModels {
         self.image_encoder = None;
         self.unet = None;
         self.vae_decoder = None;
+        self.vae_encoder = None;
     }
 
     fn collect_load_time(&mut self) {
         let taken = |network: &mut Network| network.take_load_time();
         self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.image_encoder +=
+            self.image_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
+        self.load_time.vae_encoder += self.vae_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
 
@@ -125,5 +135,12 @@ impl Models for PackModels {
             self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?));
         }
         Ok(self.vae_decoder.as_mut().expect("just loaded"))
+    }
+
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        if self.vae_encoder.is_none() {
+            self.vae_encoder = Some(TractVaeEncoder(self.open("vae_encoder")?));
+        }
+        Ok(self.vae_encoder.as_mut().expect("just loaded"))
     }
 }

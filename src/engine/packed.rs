@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
@@ -24,8 +25,14 @@ const NAME: &str = "model.packed";
 pub(super) struct PackedModel {
     pub(super) graph: ModelProto,
     pub(super) weights: Weights,
-    /// The mapped file and the length it should have.
-    file: Option<(File, u64)>,
+    file: Option<Mapped>,
+}
+
+/// The mapped file and the length it should have.
+struct Mapped {
+    path: PathBuf,
+    file: File,
+    length: u64,
 }
 
 impl PackedModel {
@@ -52,24 +59,70 @@ impl PackedModel {
         read(Bytes::hold(&bytes), &source)
     }
 
+    /// Where the packed file lies, and its size; nothing where it is in memory.
+    fn place(&self) -> Option<(PathBuf, u64)> {
+        self.file.as_ref().map(|mapped| (mapped.path.clone(), mapped.length))
+    }
+
     /// Whether the mapped file is still as long as it was: reading a page beyond its end would be a signal.
     pub(super) fn is_whole(&self) -> bool {
-        let length = |file: &File| file.metadata().map(|metadata| metadata.len()).ok();
-        self.file.as_ref().is_none_or(|(file, expected)| length(file) == Some(*expected))
+        let whole =
+            |mapped: &Mapped| mapped.file.metadata().is_ok_and(|metadata| metadata.len() == mapped.length);
+        self.file.as_ref().is_none_or(whole)
     }
 }
 
-/// What identifies the model: the digest of its file. External data is part of it by name only.
+/// Packs the networks below `directory` that are not packed yet. Returns where each packed file lies and its size.
+///
+/// # Errors
+/// A network cannot be read: its file and the reason. No network is there at all. No place can be written.
+pub fn prepare(directory: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
+    let mut places = Vec::new();
+    for path in networks(directory)? {
+        let packed = PackedModel::open(&path).with_context(|| path.display().to_string())?;
+        places.push(
+            packed.place().with_context(|| format!("no place to write the weights of {}", path.display()))?,
+        );
+    }
+    Ok(places)
+}
+
+/// The ONNX files one level below `directory`, in the order of their names.
+pub(super) fn networks(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = directory.read_dir().with_context(|| directory.display().to_string())?;
+    let paths = entries.map(|entry| Ok(entry?.path().join("model.onnx")));
+    let mut paths = paths.collect::<anyhow::Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    ensure!(!paths.is_empty(), "{} holds no network (a directory with a model.onnx)", directory.display());
+    Ok(paths)
+}
+
+/// What identifies the model: the digest of its file, and size and time of those with its external data, which it may
+/// take seconds to read.
 fn digest(path: &Path) -> anyhow::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut block = vec![0; 1 << 20];
     loop {
         match file.read(&mut block)? {
-            0 => return Ok(hasher.finalize().into()),
+            0 => break,
             count => hasher.update(&block[..count]),
         }
     }
+    let directory = path.parent().context("a file in no directory")?;
+    let mut others: Vec<_> = directory.read_dir()?.collect::<Result<_, _>>()?;
+    others.sort_by_key(std::fs::DirEntry::file_name);
+    let external =
+        |name: &str| name.contains("onnx_data") || name.contains("onnx.data") || name.ends_with(".bin");
+    for other in others.iter().filter(|other| external(&other.file_name().to_string_lossy())) {
+        let metadata = other.metadata()?;
+        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        hasher.update(other.file_name().as_encoded_bytes());
+        hasher.update(metadata.len().to_le_bytes());
+        hasher.update(changed.map_or(0, |time| time.as_nanos()).to_le_bytes());
+    }
+    Ok(hasher.finalize().into())
 }
 
 /// Where the packed file may lie, in the order of preference.
@@ -89,7 +142,7 @@ fn open(place: &Path, source: &[u8; 32]) -> anyhow::Result<PackedModel> {
     let length = file.metadata()?.len();
     let bytes = Bytes::map(&file)?;
     let mut packed = read(bytes, source)?;
-    packed.file = Some((file, length));
+    packed.file = Some(Mapped { path: place.to_owned(), file, length });
     Ok(packed)
 }
 

@@ -206,21 +206,35 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 /// Whether a float weight gains by int8: not where so few numbers come in or go out that they carry everything
 /// (pixels, latents).
-fn is_worth_int8(order: &Order) -> bool {
+pub(super) fn is_worth_int8(order: &Order) -> bool {
     order.inputs() >= 16 && order.channels() >= 16
 }
 
-/// Symmetric, one scale per channel, from the largest weight.
-fn quantize(values: &[f32], order: &Order) -> Values {
+/// Shares of a channel's largest weight that are tried as its range; as quantize/quantize.py does.
+const CLIPS: [f32; 7] = [1.0, 0.98, 0.96, 0.93, 0.9, 0.86, 0.82];
+
+/// Symmetric, one scale per channel: of a few clips the one with the least squared error.
+pub(super) fn quantize(values: &[f32], order: &Order) -> Values {
     let mut largest = vec![0.0_f32; order.channels()];
     order.each(|at, channel, _, _| largest[channel] = largest[channel].max(values[at].abs()));
-    let scales: Vec<f32> = largest.iter().map(|largest| largest / 127.0).collect();
-    let mut codes = vec![0; values.len()];
+    let code = |value: f32, scale: f32| match scale > 0.0 {
+        true => (value / scale).round_ties_even().clamp(-127.0, 127.0),
+        false => 0.0,
+    };
+    let mut errors = vec![[0.0_f32; CLIPS.len()]; order.channels()];
     order.each(|at, channel, _, _| {
-        if scales[channel] > 0.0 {
-            codes[at] = (values[at] / scales[channel]).round_ties_even() as i8;
+        for (error, clip) in errors[channel].iter_mut().zip(CLIPS) {
+            let scale = largest[channel] * clip / 127.0;
+            *error += (code(values[at], scale) * scale - values[at]).powi(2);
         }
     });
+    let best = |errors: &[f32; CLIPS.len()]| {
+        (0..CLIPS.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).map_or(1.0, |at| CLIPS[at])
+    };
+    let scales: Vec<f32> =
+        largest.iter().zip(&errors).map(|(largest, errors)| largest * best(errors) / 127.0).collect();
+    let mut codes = vec![0; values.len()];
+    order.each(|at, channel, _, _| codes[at] = code(values[at], scales[channel]) as i8);
     Values::Int8(codes, scales)
 }
 

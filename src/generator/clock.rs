@@ -12,12 +12,16 @@ use crate::engine::LoadTime;
 pub struct StageSeconds {
     /// Reading and planning the networks, where that was needed.
     pub load: f64,
+    /// The picture to begin from to latents, where there is one.
+    pub vae_encoder: f64,
     /// Both prompts through the text encoder.
     pub text_encoder: f64,
     /// All steps.
     pub unet: f64,
-    /// Latents to pixels.
+    /// Latents to pixels, for all pictures.
     pub vae_decoder: f64,
+    /// Comparing pictures with the prompt, where that was asked for.
+    pub image_encoder: f64,
     /// From request to PNG.
     pub total: f64,
 }
@@ -27,27 +31,32 @@ pub(super) struct StageClock {
     started: Instant,
     entered: Instant,
     stage: Option<Stage>,
-    spent: [Duration; 3],
+    spent: [Duration; 5],
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
+    VaeEncoder,
     TextEncoder,
     Unet,
     VaeDecoder,
+    ImageEncoder,
 }
 
 impl StageClock {
     pub(super) fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 3] }
+        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 5] }
     }
 
-    pub(super) fn enter(&mut self, progress: Progress) {
+    pub(super) fn enter(&mut self, progress: &Progress) {
         let stage = match progress {
+            Progress::Preview(_) => return,
+            Progress::VaeEncoder => Stage::VaeEncoder,
             Progress::TextEncoder => Stage::TextEncoder,
             Progress::Step { .. } => Stage::Unet,
             Progress::VaeDecoder => Stage::VaeDecoder,
+            Progress::ImageEncoder => Stage::ImageEncoder,
         };
         if self.stage != Some(stage) {
             self.leave();
@@ -69,9 +78,11 @@ impl StageClock {
             |stage: Stage, load: Duration| self.spent[stage as usize].saturating_sub(load).as_secs_f64();
         StageSeconds {
             load: load.total().as_secs_f64(),
+            vae_encoder: net(Stage::VaeEncoder, load.vae_encoder),
             text_encoder: net(Stage::TextEncoder, load.text_encoder),
             unet: net(Stage::Unet, load.unet),
             vae_decoder: net(Stage::VaeDecoder, load.vae_decoder),
+            image_encoder: net(Stage::ImageEncoder, load.image_encoder),
             total: self.started.elapsed().as_secs_f64(),
         }
     }

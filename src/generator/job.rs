@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{GenerationError, Generator};
+use super::{GenerationError, Generator, Made};
 use crate::diffusion::pipeline::{PipelineError, Progress};
 use crate::diffusion::request::GenerationRequest;
 use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
@@ -25,17 +25,24 @@ impl GeneratePictures for Generator {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError> {
-        let picture = Generator::generate(self, request, None, observer)?;
-        let seconds = picture.seconds;
+    ) -> Result<Vec<Picture>, GenerateError> {
+        let Made { pictures, seconds } = Generator::generate(self, request, None, observer)?;
         tracing::info!(
             phase = "done",
             duration_ms = (seconds.total * 1e3) as u64,
             load_ms = (seconds.load * 1e3) as u64,
             unet_ms = (seconds.unet * 1e3) as u64,
-            "picture made"
+            pictures = pictures.len(),
+            "pictures made"
         );
-        Ok(Picture { png: picture.png, width: picture.width, height: picture.height, seed: request.seed })
+        let given_out = |picture: super::Picture| Picture {
+            png: picture.png,
+            width: picture.width,
+            height: picture.height,
+            seed: picture.seeds.seed,
+            similarity: picture.similarity,
+        };
+        Ok(pictures.into_iter().map(given_out).collect())
     }
 }
 
@@ -46,6 +53,8 @@ impl From<GenerationError> for GenerateError {
             GenerationError::Pipeline(PipelineError::Scheduler(_)) => "invalid_value",
             GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
             GenerationError::Pipeline(_) => "model",
+            GenerationError::Score(_) => "model",
+            GenerationError::NoneFits { .. } => "below_min_similarity",
             GenerationError::Prompt(_) => "invalid_value",
             GenerationError::Png(_) => "internal",
         };

@@ -1,25 +1,30 @@
-//! Puts a pack, the engine, the tokenizer and the pipeline together: a request in, a PNG out.
+//! Puts a pack, the engine, the tokenizer and the pipeline together: a request in, PNGs out.
 //!
 //! The daemon's worker and `easeld generate` both go through [`Generator::generate`].
 
+mod choose;
 mod clock;
 mod job;
+mod options;
+mod parameters;
 mod said;
 mod score;
 
 use std::ops::ControlFlow;
 
-use ndarray::Array4;
+use ndarray::{Array3, Array4};
 
+use self::choose::Chosen;
 use self::clock::StageClock;
 pub use self::clock::StageSeconds;
+pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
 use crate::diffusion::conditioning::EmbeddingCache;
-use crate::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
+use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
 use crate::diffusion::request::{FieldError, GenerationRequest};
 use crate::display::{self, PngError};
-use crate::engine::{EngineOptions, PackModels};
+use crate::engine::PackModels;
 use crate::packs::{Pack, PackError};
 use crate::text::{ClipTokenizer, TokenizerError};
 
@@ -43,6 +48,19 @@ pub enum GenerationError {
     /// The prompt cannot be read; whoever checked the request at the door has seen to it.
     #[error(transparent)]
     Prompt(#[from] FieldError),
+    /// Pictures could not be compared with the prompt.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// None of the pictures fits the prompt well enough.
+    #[error("the best of {made} pictures fits the prompt by {best:.3}, `min_similarity` asks for {least}")]
+    NoneFits {
+        /// How many there were.
+        made: usize,
+        /// The greatest similarity among them.
+        best: f32,
+        /// What was asked for.
+        least: f64,
+    },
     /// While encoding.
     #[error(transparent)]
     Png(#[from] PngError),
@@ -57,9 +75,20 @@ pub struct Picture {
     pub width: usize,
     /// Pixels.
     pub height: usize,
-    /// What it was decoded from, `[1, C, h, w]`.
-    pub latents: Array4<f32>,
-    /// Where the time went.
+    /// Make it again.
+    pub seeds: Seeds,
+    /// How well it fits the prompt, -1 to 1, where that was asked for.
+    pub similarity: Option<f32>,
+    /// What it was decoded from, `[C, h, w]`.
+    pub latents: Array3<f32>,
+}
+
+/// All that came of a request.
+#[derive(Debug)]
+pub struct Made {
+    /// At least one; in the order of their seeds, or the best first where they were compared with the prompt.
+    pub pictures: Vec<Picture>,
+    /// Where the time went, for all of them together.
     pub seconds: StageSeconds,
 }
 
@@ -74,13 +103,11 @@ pub struct Generator {
 
 impl Generator {
     /// Prepares `pack`; networks are loaded by the first request.
-    ///
-    /// The embeddings of the last `prompt_cache` prompts are kept: repeating one skips the text encoder.
-    pub fn new(pack: Pack, options: EngineOptions, prompt_cache: usize) -> Result<Self, OpenError> {
+    pub fn new(pack: Pack, options: &GeneratorOptions) -> Result<Self, OpenError> {
         let tokenizer = ClipTokenizer::from_dir(&pack.directory.join("tokenizer"))?;
-        let models = PackModels::new(&pack.directory, options);
-        let config = pack.pipeline_config();
-        let cache = EmbeddingCache::new(prompt_cache);
+        let models = PackModels::new(&pack.directory, options.engine);
+        let config = PipelineConfig { batch_pixels: options.batch_pixels, ..pack.pipeline_config() };
+        let cache = EmbeddingCache::new(options.prompt_cache);
         Ok(Self { pack, tokenizer, models, cache, config })
     }
 
@@ -89,55 +116,61 @@ impl Generator {
         &self.pack
     }
 
-    /// Makes the picture of `request`, from `latents` `[1, C, h, w]` when given and from its seed otherwise.
+    /// Makes the pictures of `request`, from `latents` `[candidates, C, h, w]` when given and from its seeds otherwise.
     pub fn generate(
         &mut self,
         request: &GenerationRequest,
         latents: Option<Array4<f32>>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerationError> {
+    ) -> Result<Made, GenerationError> {
         let mut clock = StageClock::start();
         let said = Said::new(request)?;
         let (prompt, negative_prompt) = said.tokens(&self.tokenizer);
-        let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, latents };
-        let Self { models, cache, config, .. } = self;
-        let output = pipeline::generate(models, cache, config, &inputs, &mut |progress| {
-            clock.enter(progress);
+        let begin = begin(request)?;
+        let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, begin, latents };
+        let mut report = |progress| {
+            clock.enter(&progress);
             observer(progress)
+        };
+        let Self { models, cache, config, .. } = self;
+        let outputs = pipeline::generate(models, cache, config, &inputs, &mut report);
+        let chosen = outputs.map_err(GenerationError::from).and_then(|outputs| {
+            if request.is_judged() && report(Progress::ImageEncoder).is_break() {
+                return Err(PipelineError::Cancelled.into());
+            }
+            self.choose(request, &said, outputs)
         });
         let load = self.models.take_load_time();
-        let output = output?;
-        let parameters = self.parameters(request, &said);
-        let png = display::encode_png(&output.image, &[("parameters", parameters)])?;
-        Ok(Picture {
-            png,
-            width: output.image.width,
-            height: output.image.height,
-            latents: output.latents,
-            seconds: clock.stop(load),
-        })
+        let pictures = chosen?.into_iter().map(|chosen| self.finish(request, &said, chosen));
+        Ok(Made { pictures: pictures.collect::<Result<_, _>>()?, seconds: clock.stop(load) })
     }
 
-    /// The text that people's tools read from the chunk `parameters`.
-    fn parameters(&self, request: &GenerationRequest, said: &Said) -> String {
-        let mut text = said.prompt.clone();
-        if !said.negative_prompt.is_empty() {
-            text += &format!("\nNegative prompt: {}", said.negative_prompt);
-        }
-        let scheduler = request
-            .scheduler
-            .as_ref()
-            .map_or_else(|| self.config.scheduler.class_name().to_owned(), std::string::ToString::to_string);
-        text + &format!(
-            "\nSteps: {}, Sampler: {scheduler}, CFG scale: {}, Seed: {}, Size: {}x{}, Model hash: {}, Model: {}, Version: easeld {}",
-            request.num_inference_steps,
-            request.guidance_scale,
-            request.seed,
-            request.width,
-            request.height,
-            &self.pack.hash[..10],
-            self.pack.name,
-            env!("CARGO_PKG_VERSION"),
-        )
+    fn finish(
+        &self,
+        request: &GenerationRequest,
+        said: &Said,
+        chosen: Chosen,
+    ) -> Result<Picture, GenerationError> {
+        let Chosen { output, similarity } = chosen;
+        let parameters = self.parameters(request, said, output.seeds);
+        Ok(Picture {
+            png: display::encode_png(&output.image, &[("parameters", parameters)])?,
+            width: output.image.width,
+            height: output.image.height,
+            seeds: output.seeds,
+            similarity,
+            latents: output.latents,
+        })
     }
+}
+
+/// The picture that `request` begins from, at the size that is made.
+fn begin(request: &GenerationRequest) -> Result<Option<Begin>, FieldError> {
+    let Some(init_image) = &request.init_image else { return Ok(None) };
+    let made = |pixels: usize| pixels * request.magnification;
+    display::begin_from(init_image, made(request.width), made(request.height)).map(Some).map_err(
+        |(field, error)| {
+            FieldError::new("invalid_value", field, format!("{:?}", init_image.image), error.to_string())
+        },
+    )
 }

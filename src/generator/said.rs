@@ -25,6 +25,15 @@ impl Said {
         Ok(Self { prompt, negative_prompt, pieces, negative_pieces })
     }
 
+    /// The prompt's words without brackets and weights.
+    pub(super) fn words(&self) -> String {
+        let words = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text { text, .. } => Some(text.trim()),
+            Piece::Break => None,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// Prompt and negative prompt, with as many windows each.
     pub(super) fn tokens(&self, tokenizer: &ClipTokenizer) -> (PromptTokens, PromptTokens) {
         let [prompt, negative, empty] =

@@ -4,38 +4,39 @@
 
 use serde_json::{Map, Value};
 
-use super::{JobId, nearest::nearest};
+use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 12] = [
+pub const FIELDS: [&str; 24] = [
     "id",
     "prompt",
     "negative_prompt",
     "preset",
     "seed",
+    "variation_seed",
+    "variation_strength",
+    "init_image",
+    "mask",
+    "strength",
     "steps",
     "guidance_scale",
+    "guidance_rescale",
+    "guidance_start",
+    "guidance_stop",
     "scheduler",
     "scheduler_options",
     "width",
     "height",
+    "num_images",
+    "candidates",
+    "min_similarity",
+    "preview",
     "model",
 ];
 
 /// Fields of the contract that later versions will understand: refused by name, never silently dropped.
-pub const LATER_FIELDS: [&str; 10] = [
-    "init_image",
-    "mask",
-    "strength",
-    "num_images",
-    "candidates",
-    "renditions",
-    "priority",
-    "deadline_s",
-    "adaptive",
-    "preview",
-];
+pub const LATER_FIELDS: [&str; 4] = ["renditions", "priority", "deadline_s", "adaptive"];
 
 /// The one later field that says where to answer: without it the answer would go astray.
 const REPLY: &str = "reply";
@@ -48,8 +49,12 @@ const WHOLE: &str = "payload";
 pub struct RequestBody {
     /// The requester's own id.
     pub id: Option<JobId>,
-    /// The picture's fields, bounds not checked.
+    /// The picture's fields, bounds not checked; its pictures are beside it until [`RequestBody::probed`].
     pub raw: RawRequest,
+    /// A PNG or JPEG file, not looked into.
+    pub init_image: Option<Vec<u8>>,
+    /// A PNG or JPEG file, not looked into.
+    pub mask: Option<Vec<u8>>,
     /// The pack asked for.
     pub model: Option<String>,
 }
@@ -107,6 +112,8 @@ fn plain(payload: &[u8]) -> Result<RequestBody, FieldError> {
     Ok(RequestBody {
         id: None,
         raw: RawRequest { prompt: text.trim().to_owned(), ..RawRequest::default() },
+        init_image: None,
+        mask: None,
         model: None,
     })
 }
@@ -157,15 +164,29 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         negative_prompt: take_text(&mut fields, "negative_prompt")?,
         preset: take_text(&mut fields, "preset")?,
         seed: take_whole(&mut fields, "seed")?,
+        variation_seed: take_whole(&mut fields, "variation_seed")?,
+        variation_strength: take_number(&mut fields, "variation_strength")?,
+        init_image: None,
+        mask: None,
+        strength: take_number(&mut fields, "strength")?,
         steps: take_whole(&mut fields, "steps")?,
         guidance_scale: take_number(&mut fields, "guidance_scale")?,
+        guidance_rescale: take_number(&mut fields, "guidance_rescale")?,
+        guidance_start: take_number(&mut fields, "guidance_start")?,
+        guidance_stop: take_number(&mut fields, "guidance_stop")?,
         scheduler: take_text(&mut fields, "scheduler")?,
         scheduler_options: take_object(&mut fields, "scheduler_options")?,
         width: take_whole(&mut fields, "width")?,
         height: take_whole(&mut fields, "height")?,
+        num_images: take_whole(&mut fields, "num_images")?,
+        candidates: take_whole(&mut fields, "candidates")?,
+        min_similarity: take_number(&mut fields, "min_similarity")?,
+        preview: take_bool(&mut fields, "preview")?,
     };
+    let init_image = take_picture(&mut fields, "init_image")?;
+    let mask = take_picture(&mut fields, "mask")?;
     let model = take_text(&mut fields, "model")?;
-    Ok(RequestBody { id, raw, model })
+    Ok(RequestBody { id, raw, init_image, mask, model })
 }
 
 /// Every name must be known: a misspelt `stpes` that is dropped would be a picture nobody asked for.
@@ -210,6 +231,26 @@ fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(other) => Err(wrong_type(name, &other, "a string")),
+    }
+}
+
+fn take_bool(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, FieldError> {
+    match take(fields, name) {
+        None => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(value)),
+        Some(other) => Err(wrong_type(name, &other, "true or false")),
+    }
+}
+
+fn take_picture(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Vec<u8>>, FieldError> {
+    match take(fields, name) {
+        None => Ok(None),
+        Some(Value::String(text)) => pictures::decode(name, &text).map(Some),
+        Some(other @ Value::Object(_)) => {
+            let message = "this version takes the picture itself, base64 of a PNG or JPEG file";
+            Err(FieldError::new("unsupported", name, other, message))
+        }
+        Some(other) => Err(wrong_type(name, &other, "a string, base64 of a PNG or JPEG file")),
     }
 }
 

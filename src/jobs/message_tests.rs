@@ -41,7 +41,9 @@ fn every_field_arrives() {
     let body = parse(
         r#"{"id": "a-1", "prompt": "a fox", "negative_prompt": "rain", "seed": 4294967295, "steps": 4.0,
             "guidance_scale": 2, "scheduler": "ddim", "scheduler_options": {"solver_order": 2},
-            "width": 64, "height": 32, "model": "emoji"}"#,
+            "width": 64, "height": 32, "model": "emoji", "guidance_rescale": 0.7, "guidance_start": 0.1,
+            "guidance_stop": 0.9, "variation_seed": 5, "variation_strength": 0.2, "num_images": 2, "candidates": 4,
+            "min_similarity": -0.5}"#,
     )
     .expect("a full request");
     assert_eq!(body.id, JobId::parse("a-1"));
@@ -51,6 +53,12 @@ fn every_field_arrives() {
     assert_eq!((raw.seed, raw.steps), (Some(u64::from(u32::MAX)), Some(4)));
     assert_eq!((raw.width, raw.height), (Some(64), Some(32)));
     assert_eq!(raw.guidance_scale, Some(2.0));
+    assert_eq!(
+        [raw.guidance_rescale, raw.guidance_start, raw.guidance_stop],
+        [Some(0.7), Some(0.1), Some(0.9)]
+    );
+    assert_eq!((raw.variation_seed, raw.variation_strength), (Some(5), Some(0.2)));
+    assert_eq!((raw.num_images, raw.candidates, raw.min_similarity), (Some(2), Some(4), Some(-0.5)));
     assert_eq!(raw.scheduler.as_deref(), Some("ddim"));
     assert_eq!(raw.scheduler_options["solver_order"], 2);
 }
@@ -77,7 +85,10 @@ fn each_bad_message_names_its_field_and_keeps_its_id() {
         (r#"{"id":"j","prompt":"a","guidance_scale":1e999}"#, "malformed", "payload"),
         (r#"{"id":"j","prompt":"a","scheduler_options":[]}"#, "wrong_type", "scheduler_options"),
         (r#"{"id":"j","prompt":"a","stpes":5}"#, "unknown_field", "stpes"),
-        (r#"{"id":"j","prompt":"a","num_images":2}"#, "unsupported", "num_images"),
+        (r#"{"id":"j","prompt":"a","renditions":{}}"#, "unsupported", "renditions"),
+        (r#"{"id":"j","prompt":"a","init_image":"not base64!"}"#, "invalid_value", "init_image"),
+        (r#"{"id":"j","prompt":"a","mask":7}"#, "wrong_type", "mask"),
+        (r#"{"id":"j","prompt":"a","init_image":{"job":"x"}}"#, "unsupported", "init_image"),
         (r#"{"id":"j","prompt":"a","reply":"x"}"#, "unsupported", "reply"),
         (r#"{"id":"j","prompt":"a",}"#, "malformed", "payload"),
         (r#"{"id": "j", "prompt": "a"#, "malformed", "payload"),

@@ -13,6 +13,7 @@ use crate::diffusion::request::GenerationRequest;
 pub mod id;
 pub mod message;
 pub mod nearest;
+mod pictures;
 pub mod prompt;
 pub mod queue;
 pub mod report;
@@ -22,7 +23,7 @@ pub mod worker;
 pub use id::{JobId, random_seed};
 
 /// A finished picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     /// The PNG file, its parameters in text chunks.
     pub png: Vec<u8>,
@@ -32,6 +33,8 @@ pub struct Picture {
     pub height: usize,
     /// The seed used.
     pub seed: u32,
+    /// How well it fits the prompt, -1 to 1, where that was asked for.
+    pub similarity: Option<f32>,
 }
 
 /// Why a picture did not come about.
@@ -50,11 +53,11 @@ pub enum GenerateError {
     },
 }
 
-/// Makes pictures. Called on the worker thread, one picture at a time.
+/// Makes pictures. Called on the worker thread, one request at a time.
 ///
 /// After an error, a cancellation or a panic the next call starts from nothing but the models on disk.
 pub trait GeneratePictures: Send {
-    /// Makes the picture of `request`, calling `observer` between pieces of work.
+    /// Makes the pictures of `request`, at least one, calling `observer` between pieces of work.
     ///
     /// # Errors
     /// [`GenerateError::Cancelled`] soon after `observer` answers [`ControlFlow::Break`], and
@@ -63,7 +66,7 @@ pub trait GeneratePictures: Send {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError>;
+    ) -> Result<Vec<Picture>, GenerateError>;
 }
 
 /// What the daemon knows of the pack it serves.

@@ -12,7 +12,7 @@ pub fn check(
     raw: RawRequest,
     limits: &Limits,
     pack: &PackDefaults,
-    random_seed: impl FnOnce() -> u32,
+    random_seed: impl FnMut() -> u32,
 ) -> Result<GenerationRequest, FieldError> {
     let request = GenerationRequest::new(raw, limits, pack, random_seed)?;
     read("prompt", &request.prompt, request.seed)?;

@@ -191,6 +191,7 @@ mod tests {
                 guidance_scale: 1.0,
                 scheduler: None,
                 unet: "unet".to_owned(),
+                time_cond_proj_dim: None,
             },
             16,
         );

@@ -104,6 +104,8 @@ pub struct LimitsReport {
     pub max_steps: usize,
     /// Width times height.
     pub max_pixels: usize,
+    /// Pictures of one request, candidates included.
+    pub max_images: usize,
     /// Jobs that may wait.
     pub queue_capacity: usize,
 }
@@ -148,6 +150,7 @@ impl InfoReport {
                 max_prompt_bytes: limits.max_prompt_bytes,
                 max_steps: limits.max_steps,
                 max_pixels: limits.max_pixels,
+                max_images: limits.max_images,
                 queue_capacity,
             },
             content_types: vec!["image/png".to_owned()],
@@ -174,8 +177,15 @@ pub struct ImageMeta {
     pub content_type: String,
     /// What the picture shows.
     pub prompt: String,
+    /// Its place among the pictures of the job, from 0.
+    pub index: usize,
+    /// How many pictures the job gives out.
+    pub count: usize,
     /// Makes the same picture again.
     pub seed: u32,
+    /// How well it fits the prompt, -1 to 1, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<f32>,
     /// Denoising steps.
     pub steps: usize,
     /// The pack that made it.

@@ -85,6 +85,9 @@ pub struct ImageBody {
     pub height: usize,
     /// Makes the same picture again.
     pub seed: u32,
+    /// How well it fits the prompt, -1 to 1, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<f32>,
 }
 
 /// The JSON on `job/<id>`.
@@ -113,9 +116,12 @@ pub struct JobStatus {
     /// Failed or rejected: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,
-    /// Succeeded: the picture.
+    /// Succeeded: the picture, the first where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageBody>,
+    /// Succeeded with several: all of them, in the order they were published.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageBody>,
 }
 
 impl JobStatus {
@@ -132,6 +138,7 @@ impl JobStatus {
             eta_s: None,
             error: None,
             image: None,
+            images: Vec::new(),
         }
     }
 
@@ -165,9 +172,11 @@ impl JobStatus {
         }
     }
 
-    /// The picture is out.
-    pub fn succeeded(id: &JobId, node: &str, image: ImageBody) -> Self {
-        Self { image: Some(image), ..Self::new(id, node, Phase::Succeeded) }
+    /// The pictures are out.
+    pub fn succeeded(id: &JobId, node: &str, images: Vec<ImageBody>) -> Self {
+        let image = images.first().cloned();
+        let images = if images.len() > 1 { images } else { Vec::new() };
+        Self { image, images, ..Self::new(id, node, Phase::Succeeded) }
     }
 }
 

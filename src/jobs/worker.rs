@@ -29,13 +29,13 @@ pub enum WorkerEvent {
     Finished {
         /// The job as it was handed in.
         job: Box<Job>,
-        /// The picture, or why there is none.
-        outcome: Result<Finished, GenerateError>,
+        /// The pictures, or why there are none.
+        outcome: Result<Vec<Finished>, GenerateError>,
     },
 }
 
 /// A picture with the digest that is announced with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// The picture.
     pub picture: Picture,
@@ -92,12 +92,12 @@ fn work(
     }
 }
 
-/// Makes one picture; a panic in it becomes a failed job, not a dead daemon.
+/// Makes the pictures of one job; a panic in it becomes a failed job, not a dead daemon.
 fn run(
     generator: &mut dyn GeneratePictures,
     job: &Job,
     events: &mpsc::Sender<WorkerEvent>,
-) -> Result<Finished, GenerateError> {
+) -> Result<Vec<Finished>, GenerateError> {
     let started = Instant::now();
     let mut observer = |progress| {
         // Progress is a courtesy: inference does not wait for a slow listener.
@@ -121,13 +121,14 @@ fn run(
     });
     let duration_ms = started.elapsed().as_millis() as u64;
     match &outcome {
-        Ok(picture) => tracing::debug!(duration_ms, bytes = picture.png.len(), "picture encoded"),
+        Ok(pictures) => tracing::debug!(duration_ms, pictures = pictures.len(), "job made"),
         Err(GenerateError::Cancelled) => tracing::info!(duration_ms, "job cancelled"),
         Err(GenerateError::Failed { code, message }) => {
             tracing::error!(duration_ms, code, "job failed: {message}");
         }
     }
-    outcome.map(|picture| Finished { sha256: hex(&Sha256::digest(&picture.png)), picture })
+    let digested = |picture: Picture| Finished { sha256: hex(&Sha256::digest(&picture.png)), picture };
+    outcome.map(|pictures| pictures.into_iter().map(digested).collect())
 }
 
 /// Lower-case hexadecimal.

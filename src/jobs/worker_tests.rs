@@ -12,7 +12,7 @@ impl GeneratePictures for ByPrompt {
         &mut self,
         request: &GenerationRequest,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Picture, GenerateError> {
+    ) -> Result<Vec<Picture>, GenerateError> {
         assert!(request.prompt != "panic", "as the prompt says");
         let mut step = 0;
         loop {
@@ -26,7 +26,13 @@ impl GeneratePictures for ByPrompt {
             }
             thread::sleep(std::time::Duration::from_millis(1));
         }
-        Ok(Picture { png: b"abc".to_vec(), width: 64, height: 64, seed: request.seed })
+        Ok(vec![Picture {
+            png: b"abc".to_vec(),
+            width: 64,
+            height: 64,
+            seed: request.seed,
+            similarity: None,
+        }])
     }
 }
 
@@ -39,6 +45,7 @@ fn job(prompt: &str) -> Job {
             guidance_scale: 1.0,
             scheduler: None,
             unet: "unet".to_owned(),
+            time_cond_proj_dim: None,
         },
         16,
     );
@@ -51,7 +58,7 @@ fn job(prompt: &str) -> Job {
 }
 
 /// The outcome of the job, and how many progress events came before it.
-fn outcome(events: &mut mpsc::Receiver<WorkerEvent>) -> (Result<Finished, GenerateError>, usize) {
+fn outcome(events: &mut mpsc::Receiver<WorkerEvent>) -> (Result<Vec<Finished>, GenerateError>, usize) {
     let mut seen = 0;
     loop {
         match events.blocking_recv().expect("the worker lives") {
@@ -69,7 +76,7 @@ fn a_picture_comes_with_its_digest() {
     let (outcome, progress) = outcome(&mut events);
     // FIPS 180-2, appendix B.1.
     let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    assert_eq!(outcome.expect("a picture").sha256, digest);
+    assert_eq!(outcome.expect("a picture")[0].sha256, digest);
     assert_eq!(progress, 1);
 }
 

@@ -89,6 +89,11 @@ impl Topics {
         self.under(&format!("job/{id}"))
     }
 
+    /// Out: what a job's picture will look like, JPEG.
+    pub fn preview(&self, id: &str) -> String {
+        self.under(&format!("job/{id}/preview"))
+    }
+
     /// Out, retained: the newest picture, raw bytes.
     pub fn image(&self) -> String {
         self.under("image")

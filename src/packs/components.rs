@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::manifest::Preset;
 use super::{PackError, read_json};
+use crate::diffusion::preview::LatentRgb;
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -54,6 +54,24 @@ impl VaeConfig {
     }
 }
 
+/// How latents look: `preview.json`, or what is known of Stable Diffusion 1.x.
+pub(super) fn read_latent_rgb(directory: &Path, vae: &VaeConfig) -> Result<Option<LatentRgb>, PackError> {
+    let path = directory.join("preview.json");
+    if !path.is_file() {
+        let stable_diffusion =
+            vae.latent_channels == 4 && vae.scaling_factor == stable_diffusion_scaling_factor();
+        return Ok(stable_diffusion.then(LatentRgb::stable_diffusion));
+    }
+    let latent_rgb: LatentRgb = read_json(&path)?;
+    let rows = latent_rgb.latent_rgb_factors.len();
+    if rows == vae.latent_channels {
+        return Ok(Some(latent_rgb));
+    }
+    let message =
+        format!("latent_rgb_factors has {rows} rows, the VAE {} latent_channels", vae.latent_channels);
+    Err(PackError::new(path, message))
+}
+
 /// What diffusers' `AutoencoderKL` assumes when its configuration is silent.
 fn stable_diffusion_scaling_factor() -> f64 {
     0.18215
@@ -78,30 +96,38 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
             );
         }
     }
-    if unet.in_channels != vae.latent_channels || unet.out_channels != vae.latent_channels {
+    let channels = vae.latent_channels;
+    // Inpainting UNets take a mask and the latents of what stays beside the latents: 9 channels of 4.
+    let repaints = 2 * channels + 1;
+    if ![channels, repaints].contains(&unet.in_channels) || unet.out_channels != channels {
         return refuse(
             &unet_path,
             format!(
-                "in_channels {} and out_channels {} should both be the VAE's latent_channels, {} (inpainting UNets are not supported yet)",
-                unet.in_channels, unet.out_channels, vae.latent_channels
+                "in_channels {} should be {channels}, the VAE's latent_channels, or {repaints} for inpainting, and \
+                 out_channels {} should be {channels}",
+                unet.in_channels, unet.out_channels
             ),
         );
     }
-    if unet.time_cond_proj_dim.is_some() {
-        return refuse(
-            &unet_path,
-            "time_cond_proj_dim: UNets with an embedded guidance scale are not supported yet".to_owned(),
-        );
-    }
+    check_guidance_input(&unet_path, unet)?;
     if !(vae.scaling_factor.is_finite() && vae.scaling_factor > 0.0) {
         return refuse(&vae_path, format!("scaling_factor {} is not a positive number", vae.scaling_factor));
     }
     Ok(())
 }
 
-/// Refuses a preset whose UNet is not there or does not fit where the pack's own would go.
-pub(super) fn check_preset(directory: &Path, preset: &Preset, unet: &UnetConfig) -> Result<(), PackError> {
-    let Some(name) = &preset.unet else { return Ok(()) };
+/// An embedding needs two frequencies at least, and has hundreds at most.
+fn check_guidance_input(path: &Path, unet: &UnetConfig) -> Result<(), PackError> {
+    match unet.time_cond_proj_dim {
+        Some(width) if !(4..=65_536).contains(&width) => {
+            Err(PackError::new(path, format!("time_cond_proj_dim {width}: 4 to 65536 are allowed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The configuration of the UNet `name` of a preset, which has to be there and to fit where the pack's own would go.
+pub(super) fn read_unet(directory: &Path, name: &str, unet: &UnetConfig) -> Result<UnetConfig, PackError> {
     let manifest = directory.join("easel.toml");
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         let message = format!("unet '{name}' of a preset is no directory name (letters, digits, _ and -)");
@@ -113,13 +139,11 @@ pub(super) fn check_preset(directory: &Path, preset: &Preset, unet: &UnetConfig)
     }
     let path = directory.join(name).join("config.json");
     let other: UnetConfig = read_json(&path)?;
-    let shape = |u: &UnetConfig| {
-        (u.in_channels, u.out_channels, u.cross_attention_dim, u.downsampling(), u.time_cond_proj_dim)
-    };
+    check_guidance_input(&path, &other)?;
+    let shape = |u: &UnetConfig| (u.in_channels, u.out_channels, u.cross_attention_dim, u.downsampling());
     if shape(&other) == shape(unet) {
-        return Ok(());
+        return Ok(other);
     }
-    let message =
-        "channels, cross_attention_dim, levels and time_cond_proj_dim should be those of unet/config.json";
+    let message = "channels, cross_attention_dim and levels should be those of unet/config.json";
     Err(PackError::new(path, message))
 }

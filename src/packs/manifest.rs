@@ -89,7 +89,16 @@ impl Manifest {
 
 /// Files that make pictures what they are: configuration, tokenizer and networks, not documentation.
 fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
-    const PARTS: [&str; 5] = ["model_index.json", "tokenizer", "scheduler", "text_encoder", "vae_decoder"];
+    const PARTS: [&str; 8] = [
+        "model_index.json",
+        "tokenizer",
+        "scheduler",
+        "text_encoder",
+        "vae_decoder",
+        "vae_encoder",
+        "image_encoder",
+        "feature_extractor",
+    ];
     let mut files = Vec::new();
     let wrap = |error: io::Error| PackError::new(directory.join(below), error);
     for entry in fs::read_dir(directory.join(below)).map_err(wrap)? {

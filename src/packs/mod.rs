@@ -8,6 +8,7 @@ mod find;
 mod image_processor;
 mod manifest;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,17 @@ pub use components::{UnetConfig, VaeConfig};
 pub use find::{PackNotFound, find};
 pub use manifest::{Manifest, Preset};
 
-use crate::diffusion::pipeline::PipelineConfig;
-use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, PackDefaults};
+use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
+use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, PackDefaults};
+use crate::diffusion::preview::LatentRgb;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::similarity::ImageProcessor;
+
+/// CLIP's image tower; not every pack has one.
+const IMAGE_ENCODER: &str = "image_encoder/model.onnx";
+
+/// Pixels to latents; not every pack has it.
+const VAE_ENCODER: &str = "vae_encoder/model.onnx";
 
 /// Something in a pack is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +57,12 @@ pub struct Pack {
     pub manifest: Manifest,
     /// `unet/config.json`.
     pub unet: UnetConfig,
+    /// `config.json` of the UNets that presets name.
+    unets: BTreeMap<String, UnetConfig>,
     /// `vae_decoder/config.json`.
     pub vae: VaeConfig,
+    /// `preview.json`: how latents look; known of Stable Diffusion 1.x without it.
+    pub latent_rgb: Option<LatentRgb>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
     /// SHA-256 over the checksums of every file of the pack, in hex.
@@ -78,12 +90,15 @@ impl Pack {
         let unet: UnetConfig = read_json(&directory.join("unet/config.json"))?;
         let vae: VaeConfig = read_json(&directory.join("vae_decoder/config.json"))?;
         components::check(directory, &unet, &vae)?;
-        for preset in manifest.presets.values() {
-            components::check_preset(directory, preset, &unet)?;
+        let mut unets = BTreeMap::new();
+        for name in manifest.presets.values().filter_map(|preset| preset.unet.as_ref()) {
+            unets.insert(name.clone(), components::read_unet(directory, name, &unet)?);
         }
         let scheduler_path = directory.join("scheduler/scheduler_config.json");
         let scheduler = SchedulerConfig::from_json(&read(&scheduler_path)?)
-            .map_err(|error| PackError::new(&scheduler_path, error))?;
+            .map_err(|error| PackError::new(&scheduler_path, error))?
+            .for_latents();
+        let latent_rgb = components::read_latent_rgb(directory, &vae)?;
         let hash = manifest.pack_hash(directory)?;
         let name =
             directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -92,7 +107,9 @@ impl Pack {
             name: name.unwrap_or_else(|| "pack".to_owned()),
             manifest,
             unet,
+            unets,
             vae,
+            latent_rgb,
             scheduler,
             hash,
         })
@@ -103,11 +120,20 @@ impl Pack {
     /// # Errors
     /// The pack has no image tower, or its configuration is missing or wrong.
     pub fn image_processor(&self) -> Result<ImageProcessor, PackError> {
-        let model = self.directory.join("image_encoder/model.onnx");
-        if !model.is_file() {
+        if !self.has_image_encoder() {
+            let model = self.directory.join(IMAGE_ENCODER);
             return Err(PackError::new(model, "is missing: this pack cannot compare pictures with texts"));
         }
         image_processor::read(&self.directory)
+    }
+
+    /// How the UNet keeps a mask: one with channels for it beside the latents was trained to repaint.
+    fn masking(&self) -> Masking {
+        if self.unet.in_channels == self.vae.latent_channels { Masking::Blend } else { Masking::Channels }
+    }
+
+    fn has_image_encoder(&self) -> bool {
+        self.directory.join(IMAGE_ENCODER).is_file()
     }
 
     /// What the denoising loop depends on.
@@ -118,6 +144,9 @@ impl Pack {
             scaling_factor: self.vae.scaling_factor,
             shift_factor: self.vae.shift_factor.unwrap_or(0.0),
             scheduler: self.scheduler.clone(),
+            masking: self.masking(),
+            latent_rgb: self.latent_rgb.clone(),
+            batch_pixels: BATCH_PIXELS,
         }
     }
 
@@ -129,7 +158,10 @@ impl Pack {
         let multiple = self.vae.scale_factor() * self.unet.downsampling();
         let defaults =
             PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
-        let defaults = defaults.with_scheduler(self.scheduler.clone());
+        let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
+        let defaults = defaults.with_previews(self.latent_rgb.is_some());
+        let encodes = self.directory.join(VAE_ENCODER).is_file();
+        let defaults = defaults.with_encoder(encodes, self.masking());
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
     }
 
@@ -141,6 +173,10 @@ impl Pack {
             steps: preset.steps.unwrap_or(20),
             guidance_scale: preset.guidance_scale.unwrap_or(7.5),
             scheduler: preset.scheduler.clone(),
+            time_cond_proj_dim: preset
+                .unet
+                .as_ref()
+                .map_or(self.unet.time_cond_proj_dim, |name| self.unets[name].time_cond_proj_dim),
             unet: preset.unet.clone().unwrap_or_else(|| DEFAULT_UNET.to_owned()),
         }
     }

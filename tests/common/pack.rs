@@ -20,7 +20,7 @@ pub(crate) fn damaged(damage: impl FnOnce(&Path)) -> TempDir {
 }
 
 #[allow(dead_code, reason = "not every test damages a pack")]
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("create");
     for entry in fs::read_dir(from).expect("the bundled pack") {
         let entry = entry.expect("entry");

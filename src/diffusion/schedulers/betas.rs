@@ -54,6 +54,8 @@ pub(super) struct BetaDefaults {
 impl BetaDefaults {
     /// Ho et al. 2020.
     pub(super) const DDPM: Self = Self { start: 1e-4, end: 0.02, schedule: BetaSchedule::Linear };
+    /// Heun's and KDPM2's in diffusers: Stable Diffusion's ends, but linear.
+    pub(super) const K_DIFFUSION: Self = Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::Linear };
     /// Stable Diffusion.
     pub(super) const LATENT: Self = Self { start: 0.00085, end: 0.012, schedule: BetaSchedule::ScaledLinear };
 }

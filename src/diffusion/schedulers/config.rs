@@ -57,6 +57,15 @@ impl SchedulerConfig {
         &self.class_name
     }
 
+    /// As diffusers' `StableDiffusionPipeline` takes over a scheduler, whatever its file says: latents are not clipped to
+    /// [-1, 1], where they do not live, and `leading` timesteps are offset by one, as the models were trained.
+    #[must_use]
+    pub fn for_latents(mut self) -> Self {
+        self.entries.insert("clip_sample".to_owned(), false.into());
+        self.entries.insert("steps_offset".to_owned(), 1.into());
+        self
+    }
+
     /// All public entries that are not null.
     pub fn entries(&self) -> &Map<String, Value> {
         &self.entries

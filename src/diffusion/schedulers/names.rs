@@ -16,30 +16,71 @@ pub struct SchedulerName(String);
 struct Entry {
     name: &'static str,
     class: Class,
-    /// `solver_order` where the name fixes it.
-    order: Option<u8>,
-    /// `algorithm_type` where the name fixes it.
-    algorithm: Option<&'static str>,
+    fixes: Fixes,
 }
 
-const fn dpm(name: &'static str, order: u8, algorithm: &'static str) -> Entry {
-    Entry { name, class: Class::DpmSolverMultistep, order: Some(order), algorithm: Some(algorithm) }
+/// The arguments that a name fixes.
+#[derive(Clone, Copy)]
+enum Fixes {
+    Nothing,
+    /// `solver_order` and `algorithm_type`.
+    Solver(u8, &'static str),
+    /// `skip_prk_steps`.
+    SkipPrk(bool),
+    /// `timestep_spacing` `trailing`.
+    Trailing,
 }
 
-const fn plain(name: &'static str, class: Class) -> Entry {
-    Entry { name, class, order: None, algorithm: None }
+use Class::{DpmSolverMultistep as Multistep, DpmSolverSinglestep as Singlestep};
+use Fixes::{Nothing, SkipPrk, Solver, Trailing};
+
+const fn entry(name: &'static str, class: Class, fixes: Fixes) -> Entry {
+    Entry { name, class, fixes }
 }
 
-const TABLE: [Entry; 9] = [
-    dpm("dpmpp-1m", 1, "dpmsolver++"),
-    dpm("dpmpp-2m", 2, "dpmsolver++"),
-    dpm("dpmpp-3m", 3, "dpmsolver++"),
-    dpm("dpm-1", 1, "dpmsolver"),
-    dpm("dpm-2", 2, "dpmsolver"),
-    dpm("dpm-3", 3, "dpmsolver"),
-    plain("ddim", Class::Ddim),
-    plain("euler", Class::EulerDiscrete),
-    plain("lcm", Class::Lcm),
+const TABLE: [Entry; 29] = [
+    entry("dpmpp-1m", Multistep, Solver(1, "dpmsolver++")),
+    entry("dpmpp-2m", Multistep, Solver(2, "dpmsolver++")),
+    entry("dpmpp-3m", Multistep, Solver(3, "dpmsolver++")),
+    entry("dpmpp-2m-sde", Multistep, Solver(2, "sde-dpmsolver++")),
+    entry("dpmpp-3m-sde", Multistep, Solver(3, "sde-dpmsolver++")),
+    entry("dpmpp-2s", Singlestep, Solver(2, "dpmsolver++")),
+    entry("dpmpp-3s", Singlestep, Solver(3, "dpmsolver++")),
+    entry("dpmpp-sde", Singlestep, Solver(2, "sde-dpmsolver++")),
+    entry("dpm-1", Multistep, Solver(1, "dpmsolver")),
+    entry("dpm-2", Multistep, Solver(2, "dpmsolver")),
+    entry("dpm-3", Multistep, Solver(3, "dpmsolver")),
+    entry("dpm-2s", Singlestep, Solver(2, "dpmsolver")),
+    entry("dpm-3s", Singlestep, Solver(3, "dpmsolver")),
+    entry("unipc", Class::UniPc, Nothing),
+    entry("deis", Class::Deis, Nothing),
+    entry("ddim", Class::Ddim, Nothing),
+    entry("ddim-trailing", Class::Ddim, Trailing),
+    entry("ddpm", Class::Ddpm, Nothing),
+    entry("pndm", Class::Pndm, SkipPrk(false)),
+    entry("plms", Class::Pndm, SkipPrk(true)),
+    entry("euler", Class::EulerDiscrete, Nothing),
+    entry("euler-ancestral", Class::EulerAncestral, Nothing),
+    entry("heun", Class::HeunDiscrete, Nothing),
+    entry("kdpm2", Class::Kdpm2, Nothing),
+    entry("kdpm2-ancestral", Class::Kdpm2Ancestral, Nothing),
+    entry("lms", Class::LmsDiscrete, Nothing),
+    entry("lcm", Class::Lcm, Nothing),
+    entry("tcd", Class::Tcd, Nothing),
+    entry("langevin", Class::Langevin, Nothing),
+];
+
+/// Other names for the same, as other programs have them.
+const ALIASES: [(&str, &str); 9] = [
+    ("euler-a", "euler-ancestral"),
+    ("k-euler", "euler"),
+    ("k-euler-a", "euler-ancestral"),
+    ("k-lms", "lms"),
+    ("k-heun", "heun"),
+    ("dpm2", "kdpm2"),
+    ("dpm2-a", "kdpm2-ancestral"),
+    ("dpm2-ancestral", "kdpm2-ancestral"),
+    ("uni-pc", "unipc"),
 ];
 
 /// Suffixes, in the order of [`SIGMA_KINDS`].
@@ -65,19 +106,21 @@ impl SchedulerName {
 
     /// The class and the arguments the name fixes.
     pub(super) fn meaning(&self) -> Meaning {
-        let suffix = SUFFIXES.iter().position(|suffix| self.0.ends_with(suffix));
-        let base = suffix.map_or(self.as_str(), |i| &self.0[..self.0.len() - SUFFIXES[i].len()]);
+        let (base, suffix) = split(&self.0);
         let entry = TABLE.iter().find(|entry| entry.name == base).expect("a name comes from the table");
         let mut fixed = Vec::new();
-        if let Some(order) = entry.order {
-            fixed.push(("solver_order", json!(order)));
-        }
-        if let Some(algorithm) = entry.algorithm {
-            fixed.push(("algorithm_type", json!(algorithm)));
-            if algorithm == "dpmsolver" {
-                // It divides by the final sigma, so diffusers refuses zero there.
-                fixed.push(("final_sigmas_type", json!("sigma_min")));
+        match entry.fixes {
+            Nothing => {}
+            Solver(order, algorithm) => {
+                fixed.push(("solver_order", json!(order)));
+                fixed.push(("algorithm_type", json!(algorithm)));
+                if algorithm == "dpmsolver" {
+                    // It divides by the final sigma, so diffusers refuses zero there.
+                    fixed.push(("final_sigmas_type", json!("sigma_min")));
+                }
             }
+            SkipPrk(skip) => fixed.push(("skip_prk_steps", json!(skip))),
+            Trailing => fixed.push(("timestep_spacing", json!("trailing"))),
         }
         if let Some(chosen) = suffix {
             fixed.extend((0..).zip(SIGMA_KINDS).map(|(i, kind)| (kind, json!(i == chosen))));
@@ -86,11 +129,25 @@ impl SchedulerName {
     }
 }
 
+/// A name without its suffix, and which of [`SUFFIXES`] it had.
+fn split(name: &str) -> (&str, Option<usize>) {
+    let suffix = SUFFIXES.iter().position(|suffix| name.ends_with(suffix));
+    (suffix.map_or(name, |i| &name[..name.len() - SUFFIXES[i].len()]), suffix)
+}
+
+/// The table's own name for what may be an alias.
+fn resolve(text: &str) -> String {
+    let (base, suffix) = split(text);
+    let own = ALIASES.iter().find(|(alias, _)| *alias == base).map_or(base, |(_, own)| own);
+    format!("{own}{}", suffix.map_or("", |i| SUFFIXES[i]))
+}
+
 impl FromStr for SchedulerName {
     type Err = SchedulerError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(name) = Self::all().find(|name| name.0 == text) {
+        let own = resolve(text);
+        if let Some(name) = Self::all().find(|name| name.0 == own) {
             return Ok(name);
         }
         let names: Vec<String> = Self::all().map(|name| name.0).collect();
@@ -115,11 +172,24 @@ mod tests {
     #[test]
     fn every_name_parses_prints_and_means_something() {
         let names: Vec<_> = SchedulerName::all().collect();
-        assert_eq!(names.len(), 7 * 4 + 2, "six DPM solvers and Euler with suffixes, DDIM and LCM without");
+        assert_eq!(
+            names.len(),
+            21 * 4 + 8,
+            "suffixes on all but DDIM, DDPM, PNDM, Euler ancestral, LCM and TCD"
+        );
         for name in names {
             assert_eq!(name.to_string().parse::<SchedulerName>().unwrap(), name);
             name.meaning();
         }
+    }
+
+    #[test]
+    fn an_alias_means_the_name_it_stands_for() {
+        for (alias, own) in ALIASES {
+            assert_eq!(alias.parse::<SchedulerName>().unwrap().as_str(), own);
+        }
+        assert_eq!("dpm2-karras".parse::<SchedulerName>().unwrap().as_str(), "kdpm2-karras");
+        "euler-a-karras".parse::<SchedulerName>().unwrap_err();
     }
 
     #[test]
@@ -132,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
-        for text in ["", "dpmpp2m", "ddim-karras", "Euler", "-karras", "unipc", "euler\0"] {
+        for text in ["", "dpmpp2m", "ddim-karras", "Euler", "-karras", "uni", "euler\0"] {
             let error = text.parse::<SchedulerName>().unwrap_err();
             assert_eq!(error.field, "scheduler");
             for name in SchedulerName::all() {

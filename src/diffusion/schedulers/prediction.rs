@@ -3,6 +3,33 @@
 use super::error::SchedulerError;
 use super::options::Options;
 
+/// What a sample is made of, `signal * x0 + noise * z`, and what it is divided by for the UNet, which knows samples
+/// of `signal^2 + noise^2 = 1`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Level {
+    pub(super) signal: f64,
+    pub(super) noise: f64,
+    pub(super) scale: f64,
+}
+
+impl Level {
+    /// Of the variance-preserving process, by alphas_cumprod.
+    pub(super) fn of_alpha_prod(alpha_prod: f64) -> Self {
+        Self { signal: alpha_prod.sqrt(), noise: (1.0 - alpha_prod).sqrt(), scale: 1.0 }
+    }
+
+    /// Of the variance-preserving process, by its ratio of noise to signal.
+    pub(super) fn preserving(sigma: f64) -> Self {
+        let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
+        Self { signal, noise: sigma * signal, scale: 1.0 }
+    }
+
+    /// Of the variance-exploding process, `x0 + sigma z`.
+    pub(super) fn exploding(sigma: f64) -> Self {
+        Self { signal: 1.0, noise: sigma, scale: (sigma * sigma + 1.0).sqrt() }
+    }
+}
+
 /// What the model output is. With `x = alpha x0 + sigma noise`:
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PredictionType {
@@ -35,25 +62,27 @@ impl PredictionType {
         options.choice("prediction_type", Self::Epsilon, &table)
     }
 
-    /// The denoised estimate `x0`. For [`Self::Epsilon`] and an `alpha` of 0 it is of either sign and beyond
+    /// The denoised estimate `x0`. For [`Self::Epsilon`] and no signal it is of either sign and beyond
     /// any limit; see [`SampleLimit::check_signal`].
-    pub(super) fn original_sample(self, alpha: f64, sigma: f64) -> Blend {
+    pub(super) fn original_sample(self, level: Level) -> Blend {
         // Stands for 0 where that would make infinity less infinity.
-        const LEAST_ALPHA: f64 = 1e-150;
+        const LEAST_SIGNAL: f64 = 1e-150;
+        let Level { signal, noise, scale } = level;
         let (of_sample, of_output) = match self {
-            Self::Epsilon => (1.0 / alpha.max(LEAST_ALPHA), -sigma / alpha.max(LEAST_ALPHA)),
-            Self::VPrediction => (alpha, -sigma),
+            Self::Epsilon => (1.0 / signal.max(LEAST_SIGNAL), -noise / signal.max(LEAST_SIGNAL)),
+            Self::VPrediction => (signal / (scale * scale), -noise / scale),
             Self::Sample => (0.0, 1.0),
         };
         Blend { of_sample, of_output }
     }
 
-    /// The noise in the sample. For [`Self::Sample`], `sigma` is not 0.
-    pub(super) fn noise(self, alpha: f64, sigma: f64) -> Blend {
+    /// The noise in the sample. For [`Self::Sample`], the level has some.
+    pub(super) fn noise(self, level: Level) -> Blend {
+        let Level { signal, noise, scale } = level;
         let (of_sample, of_output) = match self {
             Self::Epsilon => (0.0, 1.0),
-            Self::VPrediction => (sigma, alpha),
-            Self::Sample => (1.0 / sigma, -alpha / sigma),
+            Self::VPrediction => (noise / (scale * scale), signal / scale),
+            Self::Sample => (1.0 / noise, -signal / noise),
         };
         Blend { of_sample, of_output }
     }

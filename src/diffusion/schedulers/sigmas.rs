@@ -75,6 +75,32 @@ impl FinalSigma {
     }
 }
 
+/// `sigma_min` and `sigma_max` where the class has them and the request or pack sets them, else these.
+pub(super) fn bounds(options: &Options, min: f64, max: f64) -> Result<(f64, f64), SchedulerError> {
+    let range = 1e-6..=1e6;
+    let least = options.number("sigma_min", min, range.clone())?;
+    let greatest = options.number("sigma_max", max, range)?;
+    match options.get("sigma_max").or(options.get("sigma_min")) {
+        Some(value) if least > greatest => {
+            let message = format!("the least noise level, {least}, is above the greatest, {greatest}");
+            Err(SchedulerError::new("sigma_max", value, message))
+        }
+        _ => Ok((least, greatest)),
+    }
+}
+
+/// The last noise level must not be above the one before.
+pub(super) fn check_end(options: &Options, levels: &[f64]) -> Result<(), SchedulerError> {
+    match (levels, options.get("sigma_min")) {
+        ([.., last, end], Some(sigma_min)) if end > last => Err(SchedulerError::new(
+            "sigma_min",
+            sigma_min,
+            format!("is below {end}, where final_sigmas_type sigma_min ends; raise it or end at zero"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Noise levels by training timestep.
 pub(super) fn of_training(alphas_cumprod: &[f64], precision: Precision) -> Vec<f64> {
     let r = |value| precision.round(value);

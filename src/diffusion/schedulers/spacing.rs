@@ -1,6 +1,7 @@
 //! Which training timesteps an inference run visits: table 2 of Lin et al. 2023
 //! (<https://arxiv.org/abs/2305.08891>), with the roundings of NumPy and diffusers.
 
+use super::betas;
 use super::error::SchedulerError;
 use super::options::Options;
 
@@ -35,6 +36,46 @@ pub(super) fn check_steps(steps: usize, num_train_timesteps: usize) -> Result<()
 /// Reads `steps_offset`.
 pub(super) fn steps_offset(options: &Options) -> Result<usize, SchedulerError> {
     options.count("steps_offset", 0, 0..=100_000)
+}
+
+/// `num_train_timesteps`, and the timesteps of DDIM, DDPM and PNDM, which are whole.
+pub(super) fn whole_timesteps(
+    options: &Options,
+    num_inference_steps: usize,
+) -> Result<(usize, Vec<usize>), SchedulerError> {
+    let train = betas::num_train_timesteps(options)?;
+    check_steps(num_inference_steps, train)?;
+    let spacing = TimestepSpacing::read(options, TimestepSpacing::Leading)?;
+    let offset = steps_offset(options)?;
+    let timesteps: Vec<f64> = timesteps(spacing, num_inference_steps, train, offset)
+        .into_iter()
+        .map(f64::round_ties_even)
+        .collect();
+    check_timesteps(&timesteps, train, offset)?;
+    Ok((train, timesteps.into_iter().map(|t| t as usize).collect()))
+}
+
+/// `num_inference_steps` of the timesteps that a consistency model was distilled on, about evenly.
+pub(super) fn distilled_timesteps(
+    options: &Options,
+    scheduler: &str,
+    num_inference_steps: usize,
+) -> Result<Vec<usize>, SchedulerError> {
+    // They have no effect on these schedules, in diffusers as here, but a wrong value is still wrong.
+    TimestepSpacing::read(options, TimestepSpacing::Leading)?;
+    steps_offset(options)?;
+    let train = betas::num_train_timesteps(options)?;
+    let original = options.count("original_inference_steps", 50, 1..=train)?;
+    if !(1..=original).contains(&num_inference_steps) {
+        let message = format!("is 1 to original_inference_steps, {original}, with the {scheduler} scheduler");
+        return Err(SchedulerError::new("steps", num_inference_steps, message));
+    }
+    let stride = train / original;
+    let skip = original as f64 / num_inference_steps as f64;
+    Ok((0..num_inference_steps)
+        .map(|i| original - (i as f64 * skip).floor() as usize)
+        .map(|k| k * stride - 1)
+        .collect())
 }
 
 /// Timesteps as DDIM and Euler space them, first the noisiest. `Linspace` is not rounded.

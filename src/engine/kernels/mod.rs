@@ -49,6 +49,7 @@ pub(super) const ROWS_MAX: usize = 12;
 #[derive(Debug)]
 pub(super) struct Kernel {
     /// Whose it is.
+    #[cfg_attr(not(test), expect(dead_code, reason = "names the kernel where a test fails"))]
     pub(super) isa: Isa,
     /// Rows it takes at once, at most.
     pub(super) rows: usize,

@@ -1,16 +1,37 @@
-//! The timesteps and noise levels of a DPM-Solver multistep run, as diffusers chooses them.
+//! The timesteps and noise levels of the solvers that step in lambda (DPM-Solver, UniPC, DEIS), as diffusers
+//! chooses them: one more timestep than asked for, less the cleanest.
 
 use super::betas::{self, ALMOST_ZERO, BetaDefaults, Precision};
+use super::class::Class;
 use super::error::SchedulerError;
 use super::options::Options;
 use super::sigmas::{self, FinalSigma, SigmaKind};
 use super::spacing::{self, TimestepSpacing};
+
+/// What the classes differ in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habits {
+    /// Karras timesteps are cut, not rounded, where the betas are cosine.
+    cuts_cosine: bool,
+    /// With sigmas of its own, `final_sigmas_type` `sigma_min` is the last of them once more.
+    repeats_last: bool,
+}
+
+impl Habits {
+    pub(super) fn of(class: Class) -> Self {
+        Self {
+            cuts_cosine: class == Class::DpmSolverMultistep,
+            repeats_last: matches!(class, Class::UniPc | Class::Deis),
+        }
+    }
+}
 
 /// Timesteps, and one more noise levels than those.
 pub(super) fn schedule(
     options: &Options,
     num_inference_steps: usize,
     final_sigma: FinalSigma,
+    habits: Habits,
 ) -> Result<(Vec<f64>, Vec<f64>), SchedulerError> {
     let train = betas::num_train_timesteps(options)?;
     spacing::check_steps(num_inference_steps, train)?;
@@ -24,21 +45,28 @@ pub(super) fn schedule(
     }
     let mut timesteps = spacing::dpm_timesteps(spacing, num_inference_steps, train, last, offset);
     let kind = SigmaKind::read(options)?;
+    let (min, max) = sigmas::bounds(options, training[0], training[train - 1])?;
     let mut levels: Vec<f64>;
     if kind == SigmaKind::OfTimesteps {
         spacing::check_timesteps(&timesteps, train, offset)?;
         levels = timesteps.iter().map(|&t| sigmas::at_timestep(t, &training)).collect();
     } else {
-        levels = kind.sigmas(training[0], training[train - 1], num_inference_steps);
+        levels = kind.sigmas(min, max, num_inference_steps);
         let cosine = options.get("beta_schedule").is_some_and(|name| name == "squaredcos_cap_v2");
+        let rounds = kind == SigmaKind::Karras && !(cosine && habits.cuts_cosine);
         timesteps = timesteps_of_kind(options, kind, num_inference_steps, train)?;
         for t in &mut timesteps {
-            // diffusers rounds for Karras sigmas, unless the betas are cosine; else it cuts the fraction off.
-            let rounded = if kind == SigmaKind::Karras && !cosine { t.round_ties_even() } else { t.trunc() };
-            *t = rounded;
+            *t = if rounds { t.round_ties_even() } else { t.trunc() };
         }
     }
-    levels.push(final_sigma.value(&training));
+    let end = match final_sigma {
+        FinalSigma::SigmaMin if habits.repeats_last && kind != SigmaKind::OfTimesteps => {
+            levels[levels.len() - 1]
+        }
+        _ => final_sigma.value(&training),
+    };
+    levels.push(end);
+    sigmas::check_end(options, &levels)?;
     Ok((timesteps, levels))
 }
 
@@ -66,7 +94,8 @@ fn timesteps_of_kind(
 ) -> Result<Vec<f64>, SchedulerError> {
     let training = training_sigmas(options, train, Precision::Single)?;
     let log_sigmas: Vec<f64> = training.iter().map(|&s| Precision::Single.round(libm::log(s))).collect();
-    let levels = kind.sigmas(training[0], training[train - 1], num_inference_steps);
+    let (min, max) = sigmas::bounds(options, training[0], training[train - 1])?;
+    let levels = kind.sigmas(min, max, num_inference_steps);
     Ok(levels.into_iter().map(|s| sigmas::to_timestep(s, &log_sigmas)).collect())
 }
 

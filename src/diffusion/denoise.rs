@@ -1,0 +1,108 @@
+//! One step of all pictures of a request: their inputs through the UNet, in batches as large as memory allows.
+
+use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
+
+use super::canvas::Canvas;
+use super::guidance::Guidance;
+use super::ports::{ModelError, Unet, UnetInput};
+
+/// What of a request the UNet hears besides the latents.
+pub(super) struct Conditions<'a> {
+    /// `[1, 77 W, D]`.
+    pub(super) prompt: ArrayView3<'a, f32>,
+    /// `[1, 77 W, D]`; absent where no step is guided.
+    pub(super) negative_prompt: Option<ArrayView3<'a, f32>>,
+    pub(super) guidance: &'a Guidance,
+    /// The guidance scale as the UNet takes it, `time_cond_proj_dim` values, where it does; no step is guided then.
+    pub(super) timestep_cond: Option<Vec<f32>>,
+    /// Rows of one UNet call at most.
+    pub(super) batch: usize,
+}
+
+impl Conditions<'_> {
+    /// Moves all `canvases` by the step numbered `step` of `steps`; returns what the first of them will be, `[C, h, w]`, if
+    /// somebody wants to see it.
+    pub(super) fn step(
+        &self,
+        unet: &mut dyn Unet,
+        canvases: &mut [Canvas],
+        step: usize,
+        steps: usize,
+        foreseen: bool,
+    ) -> Result<Option<Array3<f32>>, ModelError> {
+        let timestep = canvases[0].scheduler.timesteps()[step];
+        let inputs: Vec<_> = canvases.iter().map(|canvas| canvas.model_input(step)).collect();
+        let views: Vec<_> = inputs.iter().map(|input| input.view()).collect();
+        let mut rows = stack(Axis(0), &views).expect("pictures of one request have one shape");
+        // The rows without the prompt come first, as diffusers orders them.
+        let mut embeddings = vec![self.prompt; canvases.len()];
+        let negative_prompt = self.negative_prompt.filter(|_| self.guidance.applies(step, steps));
+        if let Some(negative_prompt) = negative_prompt {
+            rows = concatenate(Axis(0), &[rows.view(), rows.view()]).expect("both halves have one shape");
+            embeddings.splice(0..0, vec![negative_prompt; canvases.len()]);
+        }
+        let outputs = self.predict(unet, &rows, timestep, &embeddings)?;
+        let outputs: Vec<&[f32]> = outputs.iter().flat_map(rows_of).collect();
+        let mut preview = None;
+        for (index, canvas) in canvases.iter_mut().enumerate() {
+            let output = match negative_prompt {
+                Some(_) => &self.guidance.combine(outputs[index], outputs[inputs.len() + index])[..],
+                None => outputs[index],
+            };
+            if foreseen && index == 0 {
+                preview = Some(canvas.pred_original_sample(output, step));
+            }
+            canvas.advance(output, step);
+        }
+        Ok(preview)
+    }
+
+    /// The model outputs of all `rows`, in calls of one size each.
+    fn predict(
+        &self,
+        unet: &mut dyn Unet,
+        rows: &Array4<f32>,
+        timestep: f64,
+        embeddings: &[ArrayView3<'_, f32>],
+    ) -> Result<Vec<Array4<f32>>, ModelError> {
+        let size = call_size(rows.dim().0, self.batch);
+        let timestep_cond = self
+            .timestep_cond
+            .as_ref()
+            .map(|row| Array2::from_shape_fn((size, row.len()), |(_, column)| row[column]));
+        let starts = (0..rows.dim().0).step_by(size);
+        starts
+            .map(|start| {
+                let embeddings = concatenate(Axis(0), &embeddings[start..start + size])
+                    .expect("both prompts were padded to one length");
+                unet.predict(&UnetInput {
+                    sample: rows.slice(s![start..start + size, .., .., ..]),
+                    timestep,
+                    encoder_hidden_states: embeddings.view(),
+                    timestep_cond: timestep_cond.as_ref().map(|rows| rows.view()),
+                })
+            })
+            .collect()
+    }
+}
+
+fn rows_of(batch: &Array4<f32>) -> impl Iterator<Item = &[f32]> {
+    let length = batch.len() / batch.dim().0.max(1);
+    batch.as_slice().expect("networks give contiguous arrays").chunks_exact(length)
+}
+
+/// The largest divisor of `rows` within `most`: networks are planned for a shape, so all calls had better have one.
+fn call_size(rows: usize, most: usize) -> usize {
+    (1..=most.clamp(1, rows)).rev().find(|size| rows.is_multiple_of(*size)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::call_size;
+
+    #[test]
+    fn calls_have_one_size_and_keep_the_bound() {
+        let sizes = [(2, 8), (8, 8), (10, 8), (6, 4), (7, 4), (1, 4), (4, 1), (2, 0)];
+        assert_eq!(sizes.map(|(rows, most)| call_size(rows, most)), [2, 8, 5, 3, 1, 1, 1, 1]);
+    }
+}
