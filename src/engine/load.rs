@@ -86,6 +86,7 @@ pub(super) fn take_weights(
         }
         let floats = values.cast_to::<f32>()?;
         let floats = floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+        ensure!(floats.len() == order.len(), "weight '{}' has {} numbers", tensor.name, floats.len());
         nodes.insert(0, stand_in(&tensor.name, values.shape()));
         gone.push(tensor.name.clone());
         weights.push(RawWeight {
@@ -158,17 +159,20 @@ fn dequantized(
     order: &Order,
     read: impl Fn(&TensorProto) -> TractResult<Tensor>,
 ) -> anyhow::Result<Option<(Vec<usize>, Values)>> {
-    let codes = read(inputs[0])?;
+    let [codes, scales, ..] = inputs else {
+        return Ok(None);
+    };
+    let (codes, scales) = (read(codes)?, read(scales)?);
     let zero = match inputs.get(2) {
         Some(zero) => read(zero)?.cast_to::<i32>()?.try_as_plain_ram()?.as_slice::<i32>()?.to_vec(),
         None => vec![0],
     };
     let offset = if codes.datum_type() == u8::datum_type() { 128 } else { 0 };
     let byte = [i8::datum_type(), u8::datum_type()].contains(&codes.datum_type());
-    let scales = read(inputs[1])?;
     if !byte || zero.iter().any(|zero| *zero != offset) || scales.datum_type() != f32::datum_type() {
         return Ok(None);
     }
+    ensure!(codes.len() == order.len(), "weight '{}' has {} numbers", node.output[0], codes.len());
     let rank = codes.rank() as i64;
     let axis = node.attribute.iter().find(|attribute| attribute.name == "axis").map_or(1, |axis| axis.i);
     let axis = if axis < 0 { axis + rank } else { axis };

@@ -262,3 +262,100 @@ fn float_panels(values: &[f32], order: &Order) -> Vec<f32> {
     });
     panels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: [u8; 32] = [7; 32];
+
+    fn file() -> Vec<u8> {
+        let wave = |count: usize| (0..count).map(|at| (at as f32 * 0.7).sin()).collect::<Vec<_>>();
+        let weights = [
+            RawWeight {
+                name: "conv".to_owned(),
+                order: Order::ChannelsFirst { channels: 20, inputs: 17, taps: 9 },
+                values: Values::Float(wave(20 * 17 * 9)),
+            },
+            RawWeight {
+                name: "first".to_owned(),
+                order: Order::InputsFirst { inputs: 4, channels: 40 },
+                values: Values::Float(wave(160)),
+            },
+        ];
+        pack(&SOURCE, b"graph", &weights)
+    }
+
+    /// The file with its contents changed by `change`, and a digest that says they are right.
+    fn forged(change: impl Fn(&mut [u8])) -> Vec<u8> {
+        let mut file = file();
+        let length = u64::from_le_bytes(file[24..32].try_into().unwrap()) as usize;
+        change(&mut file[HEADER..HEADER + length]);
+        let digest = Sha256::digest(&file[HEADER..HEADER + length]);
+        file[64..96].copy_from_slice(&digest);
+        file
+    }
+
+    #[test]
+    fn what_was_packed_is_read() {
+        let contents = read(&file(), &SOURCE).unwrap();
+        assert_eq!(contents.graph, b"graph");
+        let names: Vec<&str> = contents.records.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["conv", "first"]);
+        assert!(contents.records[0].scales.bytes > 0, "a large weight is s8");
+        assert_eq!(contents.records[1].scales.bytes, 0, "one of few inputs stays f32");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let file = file();
+        for length in
+            (0..file.len()).step_by(61).chain([HEADER - 1, HEADER, HEADER + 1, PAGE, file.len() - 1])
+        {
+            assert!(read(&file[..length], &SOURCE).is_err(), "{length} of {} bytes", file.len());
+        }
+        assert!(read(&[file, vec![0]].concat(), &SOURCE).is_err(), "a byte too many");
+    }
+
+    #[test]
+    fn any_other_byte_is_seen() {
+        let file = file();
+        let used = (0..96).chain(HEADER..HEADER + 200).chain((PAGE..file.len()).step_by(97));
+        for at in used {
+            let mut other = file.clone();
+            other[at] ^= 0x10;
+            assert!(read(&other, &SOURCE).is_err(), "byte {at}");
+        }
+        assert!(read(&file, &[8; 32]).is_err(), "a file made from another source");
+    }
+
+    /// Records that no packer wrote, under a digest that is right.
+    #[test]
+    fn forged_records_are_refused_or_lie_within_the_file() {
+        let length = file().len();
+        for at in 0..300 {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let Ok(contents) = read(&forged(|bytes| bytes[at % bytes.len()] = value), &SOURCE) else {
+                    continue;
+                };
+                for Record { weights, scales, sums, .. } in &contents.records {
+                    for part in [weights, scales, sums] {
+                        assert!(part.offset + part.bytes <= length, "byte {at} = {value}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quantizing_is_within_half_a_step_of_the_clipped_range() {
+        let values: Vec<f32> = (0..17 * 33).map(|at| ((at * at) as f32 * 0.37).sin()).collect();
+        let order = Order::InputsFirst { inputs: 17, channels: 33 };
+        let Values::Int8(codes, scales) = quantize(&values, &order) else { panic!("codes") };
+        order.each(|at, channel, _, _| {
+            let clipped = values[at].clamp(-127.0 * scales[channel], 127.0 * scales[channel]);
+            let error = (f32::from(codes[at]) * scales[channel] - clipped).abs();
+            assert!(error <= 0.5001 * scales[channel], "{error}");
+        });
+    }
+}

@@ -40,6 +40,11 @@ impl Order {
         }
     }
 
+    /// Numbers in all.
+    pub(super) fn len(&self) -> usize {
+        self.channels() * self.inputs() * self.taps()
+    }
+
     /// An even number, since a tile takes two.
     pub(super) fn panels(&self) -> usize {
         self.channels().next_multiple_of(2 * PANEL) / PANEL

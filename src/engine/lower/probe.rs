@@ -21,6 +21,9 @@ pub(super) fn movement(op: &dyn TypedOp, view: &View, others: &[Tensor], shape: 
     if let Some(small) = resize_of_one_plane(op, view, others, shape) {
         return small;
     }
+    if let Some(small) = slice_of_few_rows(op, view, others, shape) {
+        return Some(small);
+    }
     if view.len() > COUNTABLE || !["StridedSlice", "Slice", "Resize", "Tile"].contains(&op.name().as_ref()) {
         return None;
     }
@@ -67,6 +70,28 @@ fn resize_of_one_plane(
     let resized = movement(op, &plane, &others, &[1, 1, shape[2], shape[3]])?;
     let times = shape[3] / width;
     (resized == plane.repeated(times)).then(|| Some(view.repeated(times)))
+}
+
+/// A cut along one axis does the same to every row: two of each other axis are enough to find out (one would hide that
+/// an axis is turned around).
+fn slice_of_few_rows(op: &dyn TypedOp, view: &View, others: &[Tensor], shape: &[usize]) -> Option<View> {
+    const FEW: usize = 2;
+    let from = view.shape();
+    let cuts: Vec<usize> = (0..from.len()).filter(|axis| Some(&from[*axis]) != shape.get(*axis)).collect();
+    let large = |axis: &usize| !cuts.contains(axis) && from[*axis] > FEW;
+    let [cut] = cuts[..] else {
+        return None;
+    };
+    if from.len() != shape.len() || op.name() == "Resize" || !(0..from.len()).any(|axis| large(&axis)) {
+        return None;
+    }
+    let few = |sizes: &[usize]| -> Vec<usize> {
+        sizes.iter().enumerate().map(|(axis, size)| if large(&axis) { FEW } else { *size }).collect()
+    };
+    let rows = View::row_major(view.node, &few(&from));
+    let found = movement(op, &rows, others, &few(shape))?;
+    let start = found.offset / few(&from)[cut + 1..].iter().product::<usize>();
+    (rows.sliced(cut, start, shape[cut])? == found).then(|| view.sliced(cut, start, shape[cut]))?
 }
 
 /// The box of `shape` whose first element is number `first` of `view`.
