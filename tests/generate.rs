@@ -209,6 +209,21 @@ fn pictures_that_cannot_be_begun_from_are_refused_by_name() {
 }
 
 #[test]
+fn a_grid_shows_every_value_of_two_fields() {
+    let dir = TempDir::new().unwrap();
+    let out = path(&dir, "grid.png");
+    let axes = ["--grid", "steps=1,2,4", "scheduler=ddim,euler"];
+    generate(&[&["a cat on a blue background", "-o", &out, "--seed", "7"][..], &axes].concat()).success();
+    let sheet = image::open(&out).unwrap().to_rgb8();
+    assert!(sheet.width() > 3 * 64 && sheet.height() > 2 * 64, "{:?}", sheet.dimensions());
+    assert!(sheet.width() < 3 * 64 + 160 && sheet.height() < 2 * 64 + 40, "{:?}", sheet.dimensions());
+    for (axis, wanted) in [("width=64,128", "cannot be varied"), ("steps=0", "steps"), ("steps=x", "'x'")] {
+        let said = stderr(&generate(&["a cat", "-o", &out, "--grid", axis]).failure());
+        assert!(said.contains(wanted), "{axis}: {said}");
+    }
+}
+
+#[test]
 fn every_damaged_pack_is_refused_by_file_and_reason() {
     let truncate = |file: &'static str| {
         move |pack: &Path| {

@@ -6,9 +6,11 @@ mod jpeg;
 mod png;
 mod read;
 mod resize;
+mod sheet;
 
 pub use begin::begin_from;
 pub use clip_image::clip_pixel_values;
 pub use jpeg::encode_preview;
 pub use png::{PngError, encode_png, read_text};
 pub use read::{ReadError, probe, read_picture};
+pub use sheet::contact_sheet;

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::grid::Axis;
+
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --strength 0.6\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
+    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --strength 0.6\n  easeld generate \"an owl\" -o steps.png --seed 7 --grid steps=1,2,4,8 scheduler=ddim,dpmpp-2m\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
 )]
 pub(in crate::cli) struct GenerateArgs {
     /// What the picture shows
@@ -30,6 +32,8 @@ pub(in crate::cli) struct GenerateArgs {
     pub(super) guidance: GuidanceArgs,
     #[command(flatten)]
     pub(super) several: SeveralArgs,
+    #[command(flatten)]
+    pub(super) comparing: GridArgs,
     #[command(flatten)]
     pub(super) batch: BatchArgs,
     #[command(flatten)]
@@ -126,6 +130,19 @@ pub(super) struct SeveralArgs {
     /// Fail rather than give out a picture that fits the prompt less, -1 to 1
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) min_similarity: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Comparing")]
+pub(super) struct GridArgs {
+    /// Fields that take several values, across and down, on one labelled sheet: steps=1,2,4,8 scheduler=ddim,dpmpp-2m
+    #[arg(
+        long,
+        value_name = "FIELD=VALUE,VALUE",
+        num_args = 1..=2,
+        conflicts_with_all = ["batch_file", "num_images", "candidates", "latents", "dump_latents", "preview", "json"]
+    )]
+    pub(super) grid: Vec<Axis>,
 }
 
 #[derive(Debug, Args)]

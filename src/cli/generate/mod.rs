@@ -1,6 +1,7 @@
 //! `easeld generate`: pictures without MQTT, one or many.
 
 mod args;
+mod grid;
 mod tasks;
 
 use std::fs;
@@ -54,6 +55,14 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let mut generator = model::open(&settings, &overrides)?;
     let tasks = tasks(args, &settings, &generator)?;
     let latents = args.picture.latents.as_deref().map(read_latents).transpose()?;
+    if let (axes @ [_, ..], Some(out)) = (&args.comparing.grid[..], &args.out) {
+        let one = |generator: &mut Generator, task: &Task| {
+            Ok(make(generator, task, None, None)?.pictures.remove(0).png)
+        };
+        grid::write(&mut generator, &tasks, axes, out, one)?;
+        println!("{}", out.display());
+        return Ok(());
+    }
     for task in &tasks {
         let Made { pictures, seconds } =
             make(&mut generator, task, latents.clone(), args.picture.preview.as_deref())?;

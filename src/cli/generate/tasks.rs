@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::args::GenerateArgs;
+use super::grid;
 use crate::config::Settings;
 use crate::diffusion::request::{EncodedPicture, GenerationRequest, RawRequest};
 use crate::display;
@@ -47,9 +48,18 @@ pub(super) fn tasks(
             from_file(file, directory, check)
         }
         _ => {
-            let request = check(raw_request(args)?)?;
+            let mut raw = raw_request(args)?;
             let out = args.out.clone().expect("clap requires it without a batch file");
-            Ok(vec![Task { id: JobId::generate(), request, out }])
+            let axes = &args.comparing.grid;
+            let raws = if axes.is_empty() {
+                vec![raw]
+            } else {
+                // All cells begin with the same noise unless the seed is what varies.
+                raw.seed = raw.seed.or_else(|| Some(random_seed().into()));
+                grid::cells(&raw, axes)?
+            };
+            let task = |raw| Ok(Task { id: JobId::generate(), request: check(raw)?, out: out.clone() });
+            raws.into_iter().map(task).collect()
         }
     }
 }
