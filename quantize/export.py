@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionM
 
 OPSET = 17
 TOKENS = 77
+# A message of protobuf is below 2 GiB; larger models keep their weights in model.onnx_data, as Optimum does.
+PROTOBUF_MAX = 2_000_000_000
 
 
 class TextEncoder(torch.nn.Module):
@@ -99,16 +102,21 @@ def settle_names(value: onnx.ValueInfoProto, named: dict[int, str], length: int 
 
 def write_onnx(module, inputs: dict, outputs: list[str], axes: dict, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(), torch.no_grad():
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        # Beyond 2 GB the exporter writes a file for every tensor beside the graph.
+        exported = str(Path(scratch) / path.name)
         torch.onnx.export(
-            module.eval(), tuple(inputs.values()), str(path),
+            module.eval(), tuple(inputs.values()), exported,
             input_names=list(inputs), output_names=outputs, dynamic_axes=axes,
             opset_version=OPSET, do_constant_folding=True, dynamo=False,
         )
-    model = onnx.load(str(path))
+        model = onnx.load(exported)
     for value in (*model.graph.input, *model.graph.output):
         settle_names(value, axes[value.name])
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > PROTOBUF_MAX:
+        onnx.save(model, str(path), save_as_external_data=True, location=path.name + "_data")
+        return
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 

@@ -142,7 +142,9 @@ fn the_whole_loop_ends_where_diffusers_ends() {
         ..RawRequest::default()
     };
     let request = GenerationRequest::new(raw, &Limits::default(), &pack.defaults(), || 0).unwrap();
-    let mut generator = Generator::new(pack, &GeneratorOptions::default()).unwrap();
+    let engine = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
+    let options = GeneratorOptions { engine, ..GeneratorOptions::default() };
+    let mut generator = Generator::new(pack, &options).unwrap();
     let picture = generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).unwrap();
     let theirs: Array4<f32> = read("latents.npy");
     assert_close(
@@ -195,5 +197,46 @@ fn a_batch_of_two_is_two_batches_of_one() {
         let single =
             models.unet("unet").unwrap().predict(&UnetInput::new(noise.view(), 500.0, text)).unwrap();
         assert_close("row", single.view(), pair.slice(s![row..=row, .., .., ..]), NETWORK_BOUND);
+    }
+}
+
+/// Activations of 8 bits, coded row by row, next to the same graph in f32.
+const INT8_BOUND: f64 = 0.03;
+
+#[test]
+fn int8_activations_stay_near_the_graphs_own_arithmetic() {
+    let mut models = PackModels::new(&pack::bundled(), EngineOptions::default());
+    let token_ids: Array2<i32> = read("token_ids.npy");
+    let ours = models.text_encoder().unwrap().encode(token_ids.mapv(i64::from).view()).unwrap();
+    let text_embeddings: Array3<f32> = read("text_embeddings.npy");
+    assert_close("text_embeddings", ours.view(), text_embeddings.view(), INT8_BOUND);
+
+    let noise: Array4<f32> = read("noise.npy");
+    let both = concatenate(Axis(0), &[noise.view(), noise.view()]).unwrap();
+    let input = UnetInput::new(both.view(), parameters().timesteps[0], text_embeddings.view());
+    let ours = models.unet("unet").unwrap().predict(&input).unwrap();
+    let theirs: Array4<f32> = read("unet_output.npy");
+    assert_close("noise_pred", ours.view(), theirs.view(), INT8_BOUND);
+
+    let latents: Array4<f32> = read("latents.npy");
+    let unscaled = latents / parameters().scaling_factor as f32;
+    let ours = models.vae_decoder().unwrap().decode(unscaled.view()).unwrap();
+    let theirs: Array4<f32> = read("vae_output.npy");
+    assert_close("vae_decoder", ours.view(), theirs.view(), INT8_BOUND);
+}
+
+/// What is remembered from one call to the next (keys and values of a prompt) is forgotten when its input changes.
+#[test]
+fn another_prompt_or_time_step_gives_what_a_fresh_engine_gives() {
+    let noise: Array4<f32> = read("noise.npy");
+    let texts: Array3<f32> = read("text_embeddings.npy");
+    let call = |models: &mut PackModels, text: usize, timestep: f64| {
+        let text = texts.slice(s![text..=text, .., ..]);
+        models.unet("unet").unwrap().predict(&UnetInput::new(noise.view(), timestep, text)).unwrap()
+    };
+    let fresh = || PackModels::new(&pack::bundled(), EngineOptions::default());
+    let mut kept = fresh();
+    for (text, timestep) in [(0, 999.0), (1, 999.0), (1, 20.0), (0, 20.0), (0, 999.0)] {
+        assert_eq!(call(&mut kept, text, timestep), call(&mut fresh(), text, timestep), "{text} {timestep}");
     }
 }

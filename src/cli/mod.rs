@@ -1,16 +1,20 @@
 //! The command line: one file per subcommand, exit codes 0 done, 1 failed, 2 usage, 78 configuration.
 
+mod bench;
 #[cfg(feature = "embedded-broker")]
 mod blocks;
 #[cfg(feature = "embedded-broker")]
 mod demo;
 #[cfg(feature = "embedded-broker")]
 mod display;
+mod doctor;
 mod generate;
 mod model;
+mod pack;
 mod progress;
 mod score;
 mod serve;
+mod shapes;
 
 use std::process::ExitCode;
 
@@ -45,6 +49,9 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     Serve(serve::ServeArgs),
     Score(score::ScoreArgs),
+    Bench(bench::BenchArgs),
+    Pack(pack::PackArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
@@ -55,6 +62,9 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Score(args) => score::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Pack(args) => pack::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,10 @@
 //!
 //! - [`logging`]: chooses the journal or standard error, once, at start.
 //! - [`journal`]: one `tracing` event becomes one journal entry with fields.
+//! - [`memory`]: what this process takes.
 //! - [`notify`]: READY, STATUS, WATCHDOG and STOPPING over systemd's notify socket.
 
 pub mod journal;
 pub mod logging;
+pub mod memory;
 pub mod notify;

@@ -1,15 +1,36 @@
-//! The networks of a pack, run by tract. The only place that names tract.
+//! The networks of a pack: parsed by tract, run by kernels of our own. The only place that names tract.
 //!
 //! [`PackModels`] implements the ports of `diffusion` for a pack's directory; what it keeps in memory
 //! between calls is its [`Residency`].
 
+mod coarse;
+mod component;
 mod components;
+mod kernels;
+mod load;
+mod lower;
 mod models;
 mod network;
+mod ops;
+mod packed;
+mod packing;
+mod plan;
+mod pool;
+mod quantize;
+mod slots;
+mod weights;
 
 use serde::Deserialize;
 
+use kernels::codes::Unit;
+use ops::Machine;
+use pool::Pool;
+
+pub use component::{Component, KindTime};
+pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
+pub use packed::prepare;
+pub use quantize::quantize;
 
 /// What stays in memory once a picture is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -27,8 +48,7 @@ pub enum Residency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// The fastest the engine has for the pack: int8 activations where its own kernels know the graph.
-    /// No such kernel exists yet, so today this runs the same arithmetic as [`Compute::F32`].
+    /// int8 weights times activations that are quantized row by row, on the engine's own kernels.
     #[default]
     Int8,
     /// The graph's own arithmetic: no activation is quantized that the graph does not quantize itself.
@@ -44,4 +64,17 @@ pub struct EngineOptions {
     pub residency: Residency,
     /// Which arithmetic.
     pub compute: Compute,
+}
+
+impl EngineOptions {
+    /// Threads, a number at last.
+    pub fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { cores() } else { self.threads }
+    }
+}
+
+/// The threads and the kernels that `options` and `EASELD_ISA` ask for.
+fn machine(options: EngineOptions) -> Result<Machine, IsaError> {
+    Ok(Machine { pool: Pool::new(options.thread_count()), unit: Unit::of(Isa::choose()?) })
 }

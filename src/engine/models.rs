@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tract_core::prelude::multithread::Executor;
-
 use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder, TractVaeEncoder};
+use super::kernels::Isa;
+use super::kernels::codes::Unit;
 use super::network::Network;
-use super::{EngineOptions, Residency};
+use super::ops::Machine;
+use super::pool::Pool;
+use super::{Compute, EngineOptions, Residency};
 use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
 
 /// Time spent reading and planning each network.
@@ -36,7 +38,8 @@ impl LoadTime {
 pub struct PackModels {
     directory: PathBuf,
     residency: Residency,
-    executor: Executor,
+    compute: Compute,
+    pool: Pool,
     text_encoder: Option<TractTextEncoder>,
     image_encoder: Option<TractImageEncoder>,
     /// With its component: a preset may name a distilled one.
@@ -50,15 +53,11 @@ pub struct PackModels {
 impl PackModels {
     /// The networks below `directory`; nothing is read yet.
     pub fn new(directory: &Path, options: EngineOptions) -> Self {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let executor = match if options.threads == 0 { cores() } else { options.threads } {
-            1 => Executor::SingleThread,
-            threads => Executor::multithread(threads),
-        };
         Self {
             directory: directory.to_owned(),
             residency: options.residency,
-            executor,
+            compute: options.compute,
+            pool: Pool::new(options.thread_count()),
             text_encoder: None,
             image_encoder: None,
             unet: None,
@@ -100,7 +99,9 @@ impl PackModels {
             self.release();
         }
         let path = self.directory.join(component).join("model.onnx");
-        Network::new(component, &path, self.executor.clone())
+        let isa = Isa::choose().map_err(|error| ModelError::new(component, error))?;
+        let machine = Machine { pool: self.pool.clone(), unit: Unit::of(isa) };
+        Network::new(component, &path, self.compute, machine)
             .map_err(|error| ModelError::new(component, error))
     }
 }

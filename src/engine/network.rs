@@ -1,6 +1,5 @@
-//! One ONNX file as a tract plan, made for the shapes it is called with.
+//! One ONNX file made ready to run for the shapes it is called with: on our own kernels, or on tract's.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use ndarray::{ArrayD, ArrayViewD};
 use tract_core::internal::DimLike;
-use tract_core::prelude::multithread::{Executor, multithread_tract_scope};
+use tract_core::prelude::multithread::multithread_tract_scope;
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
+
+use super::component::KindTime;
+use super::ops::Machine;
+use super::packed::PackedModel;
+use super::plan::Plan;
+use super::{Compute, coarse, load, lower};
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
@@ -26,30 +32,43 @@ pub(super) enum Input<'a> {
     Scalar(f64),
 }
 
-/// A graph and its plan. tract wants concrete shapes (its choice of convolution needs them), so the plan is
-/// made at the first call and made again when shapes change; the file is read again then, rather than its
-/// weights be held twice.
+/// A graph and its plan. Plans are for concrete shapes, so one is made at the first call and made again when shapes
+/// change.
 pub(super) struct Network {
     component: String,
     path: PathBuf,
-    executor: Executor,
+    compute: Compute,
+    machine: Machine,
+    /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
+    packed: Option<PackedModel>,
     planned: Option<Planned>,
     load_time: Duration,
 }
 
 struct Planned {
     shapes: Vec<Vec<usize>>,
-    runnable: Arc<TypedSimplePlan>,
+    runner: Runner,
+    output_names: Vec<Vec<String>>,
     input_types: Vec<DatumType>,
     input_shapes: Vec<Vec<usize>>,
 }
 
+enum Runner {
+    Tract(Arc<TypedSimplePlan>),
+    Own(Box<Plan>),
+}
+
 impl Network {
     /// A network that will be read from `path`; checks no more than that the file is there.
-    pub(super) fn new(component: &str, path: &Path, executor: Executor) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        component: &str,
+        path: &Path,
+        compute: Compute,
+        machine: Machine,
+    ) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
-        let component = component.to_owned();
-        Ok(Self { component, path: path.to_owned(), executor, planned: None, load_time: Duration::ZERO })
+        let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
+        Ok(Self { component, path, compute, machine, packed: None, planned: None, load_time })
     }
 
     /// The component's name in the pack.
@@ -62,28 +81,60 @@ impl Network {
         std::mem::take(&mut self.load_time)
     }
 
+    /// As [`Network::run`], for the first output, whatever it is called.
+    pub(super) fn run_first(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<ArrayD<f32>> {
+        self.run(inputs, FIRST_OUTPUT)
+    }
+
+    /// Time by kind of operation, where our own kernels run.
+    pub(super) fn take_times(&mut self) -> Vec<KindTime> {
+        match self.planned.as_mut().map(|planned| &mut planned.runner) {
+            Some(Runner::Own(plan)) => plan.take_times(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Operations by kind, and what is left to tract.
+    pub(super) fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
+        match self.planned.as_ref().map(|planned| &planned.runner) {
+            Some(Runner::Own(plan)) => plan.report(),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+
     /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
-        let component = self.component.clone();
+        if self.packed.as_ref().is_some_and(|packed| !packed.is_whole()) {
+            (self.packed, self.planned) = (None, None); // somebody cut the file
+        }
         let result = catch_unwind(AssertUnwindSafe(|| self.plan(inputs)))
-            .unwrap_or_else(|_| bail!("tract cannot plan this graph (it panicked)"));
+            .unwrap_or_else(|_| bail!("this graph cannot be planned (a panic)"));
         self.load_time += started.elapsed();
         result.with_context(|| format!("cannot load {}", self.path.display()))?;
 
-        let planned = self.planned.as_ref().expect("plan() returned Ok");
-        let values = inputs
+        let planned = self.planned.as_mut().expect("plan() returned Ok");
+        let tensors = inputs
             .iter()
             .zip(planned.input_types.iter().zip(&planned.input_shapes))
-            .map(|((_, input), (datum_type, shape))| {
-                input.to_tensor(*datum_type, shape).map(IntoTValue::into_tvalue)
-            })
-            .collect::<TractResult<TVec<TValue>>>()?;
+            .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
+            .collect::<TractResult<Vec<_>>>()?;
         let index = planned.output_index(output)?;
-        let outputs = multithread_tract_scope(self.executor.clone(), || planned.runnable.run(values))
-            .with_context(|| format!("{component} failed in {}", self.path.display()))?;
-        let result = outputs[index].cast_to::<f32>()?.into_owned();
-        result.into_plain_array::<f32>()
+        let failed = || format!("{} failed in {}", self.component, self.path.display());
+        match &mut planned.runner {
+            Runner::Tract(runnable) => {
+                let values = tensors.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>();
+                let executor = self.machine.pool.executor();
+                let outputs =
+                    multithread_tract_scope(executor, || runnable.run(values)).with_context(failed)?;
+                outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
+            }
+            Runner::Own(plan) => {
+                let weights = &self.packed.as_ref().expect("a plan of ours has its weights").weights;
+                let (shape, values) = plan.run(weights, tensors, index).with_context(failed)?;
+                Ok(ArrayD::from_shape_vec(shape, values)?)
+            }
+        }
     }
 
     /// Makes sure that the plan fits the shapes of `inputs`.
@@ -93,26 +144,30 @@ impl Network {
             return Ok(());
         }
         self.planned = None; // its memory goes before the new plan's comes
-        let mut model = parse(&self.path)?;
-        let mut order = Vec::with_capacity(inputs.len());
-        let mut facts = Vec::with_capacity(inputs.len());
-        for (name, input) in inputs {
-            let (outlet, datum_type, shape) = declare(&model, name, input)?;
-            order.push(outlet);
-            facts.push((datum_type, shape));
-        }
-        let missing =
-            input_names(&model).into_iter().find(|name| !inputs.iter().any(|(given, _)| given == name));
-        if let Some(name) = missing {
-            bail!("the graph has an input '{name}' that this kind of model should not have");
-        }
-        model.set_input_outlets(&order)?;
-        for (index, (datum_type, shape)) in facts.iter().enumerate() {
-            model.set_input_fact(index, InferenceFact::dt_shape(*datum_type, shape))?;
-        }
-        let runnable = model.into_optimized()?.into_runnable()?;
+        let (model, facts) = match self.compute {
+            Compute::F32 => typed(&load::decode(&self.path)?, &self.path, inputs, false)?,
+            Compute::Int8 => {
+                if self.packed.is_none() {
+                    self.packed = Some(PackedModel::open(&self.path)?);
+                }
+                let packed = self.packed.as_ref().expect("just opened");
+                typed(&packed.graph, &self.path, inputs, true)?
+            }
+        };
+        let names = |outlet: &OutletId| {
+            let label = model.outlet_label(*outlet).map(str::to_owned);
+            label.into_iter().chain([model.node(outlet.node).name.clone()]).collect()
+        };
+        let output_names = model.outputs.iter().map(names).collect();
+        let runner = match &self.packed {
+            Some(packed) if self.compute == Compute::Int8 => {
+                let graph = lower::lower(&model, &packed.weights)?;
+                Runner::Own(Box::new(Plan::new(graph, &packed.weights, self.machine.clone())))
+            }
+            _ => Runner::Tract(model.into_optimized()?.into_runnable()?),
+        };
         let (input_types, input_shapes) = facts.into_iter().unzip();
-        self.planned = Some(Planned { shapes, runnable, input_types, input_shapes });
+        self.planned = Some(Planned { shapes, runner, output_names, input_types, input_shapes });
         Ok(())
     }
 }
@@ -120,16 +175,39 @@ impl Network {
 impl Planned {
     /// The output called `name`. The only output of a graph may be called what it likes.
     fn output_index(&self, name: &str) -> anyhow::Result<usize> {
-        let model = self.runnable.model();
-        let labelled = |outlet: &OutletId| {
-            model.outlet_label(*outlet) == Some(name) || model.node(outlet.node).name == name
-        };
-        match model.outputs.iter().position(labelled) {
+        match self.output_names.iter().position(|names| names.iter().any(|known| known == name)) {
             Some(index) => Ok(index),
-            None if model.outputs.len() == 1 || name == FIRST_OUTPUT => Ok(0),
+            None if self.output_names.len() == 1 || name == FIRST_OUTPUT => Ok(0),
             None => bail!("the graph has no output '{name}'"),
         }
     }
+}
+
+/// The graph for these inputs, its norms and weights as operators of ours or taken apart, and the type and shape of
+/// each input.
+fn typed(
+    proto: &ModelProto,
+    path: &Path,
+    inputs: &[(&str, Input<'_>)],
+    coarse_operators: bool,
+) -> anyhow::Result<(TypedModel, Vec<(DatumType, Vec<usize>)>)> {
+    let mut model = parse(proto, path, coarse_operators)?;
+    let mut order = Vec::with_capacity(inputs.len());
+    let mut facts = Vec::with_capacity(inputs.len());
+    for (name, input) in inputs {
+        let (outlet, datum_type, shape) = declare(&model, name, input)?;
+        order.push(outlet);
+        facts.push((datum_type, shape));
+    }
+    let missing = input_names(&model).into_iter().find(|name| !inputs.iter().any(|(given, _)| given == name));
+    if let Some(name) = missing {
+        bail!("the graph has an input '{name}' that this kind of model should not have");
+    }
+    model.set_input_outlets(&order)?;
+    for (index, (datum_type, shape)) in facts.iter().enumerate() {
+        model.set_input_fact(index, InferenceFact::dt_shape(*datum_type, shape))?;
+    }
+    Ok((model.into_typed()?, facts))
 }
 
 impl Input<'_> {
@@ -153,13 +231,12 @@ impl Input<'_> {
 
 /// Reads the graph, shapes still open. Shapes recorded inside the file are ignored: exporters leave
 /// symbols there that would contradict the ones we set.
-fn parse(path: &Path) -> anyhow::Result<InferenceModel> {
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    let proto =
-        onnx.proto_model_for_read(&mut File::open(path)?).context("not an ONNX file, or a truncated one")?;
-    ensure!(proto.graph.is_some(), "not an ONNX file, or a truncated one: it holds no graph");
-    let directory = path.parent().and_then(Path::to_str);
-    let parsed = onnx.parse(&proto, directory)?;
+fn parse(proto: &ModelProto, path: &Path, coarse_operators: bool) -> anyhow::Result<InferenceModel> {
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    if coarse_operators {
+        coarse::register(&mut onnx);
+    }
+    let parsed = onnx.parse(proto, path.parent().and_then(Path::to_str))?;
     ensure!(parsed.unresolved_inputs.is_empty(), "inputs without a source: {:?}", parsed.unresolved_inputs);
     Ok(parsed.model)
 }

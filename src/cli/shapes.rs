@@ -1,0 +1,73 @@
+//! Inputs of the right shapes for the networks of a pack, for commands that run them one by one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ndarray::ArrayD;
+use serde_json::Value;
+
+/// What the configuration files of a pack's networks say about shapes.
+pub(super) struct Shapes {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Pixels per latent.
+    factor: usize,
+    latent_channels: usize,
+    text_width: usize,
+    tokens: usize,
+}
+
+impl Shapes {
+    /// For pictures of this size, or of the pack's own.
+    pub(super) fn of(directory: &Path, width: Option<usize>, height: Option<usize>) -> anyhow::Result<Self> {
+        let config = |part: &str| read_json(&directory.join(part).join("config.json"));
+        let [unet, vae, text] = [config("unet")?, config("vae_decoder")?, config("text_encoder")?];
+        let number = |of: &Value, key: &str, default: usize| {
+            of.get(key).and_then(Value::as_u64).map_or(default, |number| number as usize)
+        };
+        let levels = vae.get("block_out_channels").and_then(Value::as_array).map_or(4, Vec::len);
+        let factor = 1 << levels.clamp(1, 8).saturating_sub(1);
+        let native = number(&unet, "sample_size", 64) * factor;
+        let (width, height) = (width.unwrap_or(native), height.unwrap_or(native));
+        if !width.is_multiple_of(factor) || !height.is_multiple_of(factor) || width * height == 0 {
+            bail!(
+                "{width} x {height} pixels are no whole latents: width and height are multiples of {factor}"
+            );
+        }
+        Ok(Self {
+            width,
+            height,
+            factor,
+            latent_channels: number(&vae, "latent_channels", 4),
+            text_width: number(&unet, "cross_attention_dim", 768),
+            tokens: number(&text, "max_position_embeddings", 77),
+        })
+    }
+
+    /// Made-up values for every input of a network.
+    pub(super) fn inputs(&self, component: &str, batch: usize) -> Vec<(&'static str, ArrayD<f32>)> {
+        let latents = [batch, self.latent_channels, self.height / self.factor, self.width / self.factor];
+        let wave = |shape: &[usize]| {
+            let mut at = 0.0_f32;
+            ArrayD::from_shape_simple_fn(shape, || {
+                at += 1.0;
+                (at * 0.61).sin() * 1.4
+            })
+        };
+        match component {
+            "text_encoder" => vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))],
+            "vae_decoder" => vec![("latent_sample", wave(&latents))],
+            _ => vec![
+                ("sample", wave(&latents)),
+                ("timestep", ArrayD::zeros(vec![1])),
+                ("encoder_hidden_states", wave(&[batch, self.tokens, self.text_width])),
+            ],
+        }
+    }
+}
+
+fn read_json(path: &PathBuf) -> anyhow::Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}

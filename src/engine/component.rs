@@ -1,0 +1,69 @@
+//! One network of a pack by itself, outside of a pipeline: what `easeld bench` times and `easeld doctor` looks at.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ndarray::ArrayViewD;
+
+use super::network::{Input, Network};
+use super::{EngineOptions, machine};
+use crate::diffusion::ports::ModelError;
+
+/// A network ready to be called with inputs of one's own.
+pub struct Component(Network);
+
+/// Time spent in one kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KindTime {
+    /// `convolution`, `linear`, `attention`, `norm`, `encode`, `elementwise`, `copy`, or `tract` for what was left to it.
+    pub kind: &'static str,
+    /// All of it.
+    pub time: Duration,
+    /// Operations run.
+    pub count: usize,
+    /// Multiplications with an addition, of those kinds that count them.
+    pub macs: f64,
+}
+
+impl Component {
+    /// The network in `directory/component/model.onnx`; it is read by the first run.
+    ///
+    /// # Errors
+    /// The file is not there, or `EASELD_ISA` asks for what this CPU does not have.
+    pub fn open(directory: &Path, component: &str, options: EngineOptions) -> Result<Self, ModelError> {
+        let path = directory.join(component).join("model.onnx");
+        machine(options)
+            .map_err(anyhow::Error::from)
+            .and_then(|machine| Network::new(component, &path, options.compute, machine))
+            .map(Self)
+            .map_err(|error| ModelError::new(component, format!("{error:#}")))
+    }
+
+    /// Runs the graph; numbers become what the graph declares. Returns how many values its first output has.
+    ///
+    /// # Errors
+    /// Those of reading, planning and running the graph: file, node, reason.
+    pub fn run(&mut self, inputs: &[(&str, ArrayViewD<'_, f32>)]) -> Result<usize, ModelError> {
+        let inputs: Vec<_> =
+            inputs.iter().map(|(name, values)| (*name, Input::Floats(values.view()))).collect();
+        match self.0.run_first(&inputs) {
+            Ok(output) => Ok(output.len()),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    /// Time by kind of operation since this was last asked, or nothing where tract runs the graph; the first call begins
+    /// to measure.
+    pub fn take_times(&mut self) -> Vec<KindTime> {
+        self.0.take_times()
+    }
+
+    /// How many operations of each kind run, and what is left to tract: the node and its operation. After a first run.
+    pub fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
+        self.0.report()
+    }
+
+    fn error(&self, error: &anyhow::Error) -> ModelError {
+        ModelError::new(self.0.component(), format!("{error:#}"))
+    }
+}

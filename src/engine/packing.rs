@@ -1,0 +1,361 @@
+//! The packed file: the graph without its weights, and the weights in the panels that kernels read.
+//!
+//! ```text
+//! 0      magic, total length, length of the contents, SHA-256 of the source and of the contents, checksum of the rest
+//! 4096   counts, then one record per weight: name, order, kind, where its parts lie; then the graph
+//! ...    weights, scales and sums, each on a multiple of 64, the first on a multiple of 65536
+//! ```
+
+use anyhow::{Context, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use super::kernels::{PANEL, QUAD, STEP};
+use super::load::{RawWeight, Values};
+use super::weights::{Order, Record};
+
+/// Changes whenever this file's layout or the panels' does.
+const MAGIC: &[u8; 16] = b"easeld packed 02";
+const HEADER: usize = 4096;
+/// Pages are at most this large (64-bit ARM).
+const PAGE: usize = 65536;
+const LINE: usize = 64;
+
+/// Where a part of a weight lies, in bytes from the start of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Part {
+    pub(super) offset: usize,
+    pub(super) bytes: usize,
+}
+
+/// Everything a packed file says before the weights themselves.
+pub(super) struct Contents {
+    pub(super) records: Vec<Record>,
+    /// The ONNX graph without its weights.
+    pub(super) graph: Vec<u8>,
+}
+
+/// The bytes of a packed file.
+pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight]) -> Vec<u8> {
+    let mut records = Vec::new();
+    let mut payload: Vec<u8> = Vec::new();
+    let float_graph = weights.iter().all(|weight| matches!(weight.values, Values::Float(_)));
+    for weight in weights {
+        let quantized;
+        let values = match &weight.values {
+            Values::Float(values) if float_graph && is_worth_int8(&weight.order) => {
+                quantized = quantize(values, &weight.order);
+                &quantized
+            }
+            values => values,
+        };
+        let mut put = |bytes: Vec<u8>| {
+            payload.resize(payload.len().next_multiple_of(LINE), 0);
+            let part = Part { offset: payload.len(), bytes: bytes.len() };
+            payload.extend(bytes);
+            part
+        };
+        let floats =
+            |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let (name, order) = (weight.name.clone(), weight.order.clone());
+        records.push(match values {
+            Values::Int8(codes, scales) => {
+                let (panels, sums) = int8_panels(codes, &order);
+                let mut scales = scales.clone();
+                scales.resize(order.panels() * PANEL, 0.0);
+                let [weights, scales, sums] = [
+                    panels.iter().map(|code| *code as u8).collect(),
+                    floats(&scales),
+                    sums.iter().flat_map(|sum| sum.to_le_bytes()).collect(),
+                ]
+                .map(&mut put);
+                Record { name, order, weights, scales, sums }
+            }
+            Values::Float(values) => {
+                let weights = put(floats(&float_panels(values, &order)));
+                Record { name, order, weights, scales: Part::default(), sums: Part::default() }
+            }
+        });
+    }
+    payload.resize(payload.len().next_multiple_of(LINE), 0);
+    // Records have the same length wherever the weights begin, so their length is known from a first writing.
+    let start = (HEADER + write_contents(&records, graph).len()).next_multiple_of(PAGE);
+    for part in
+        records.iter_mut().flat_map(|record| [&mut record.weights, &mut record.scales, &mut record.sums])
+    {
+        part.offset += start;
+    }
+    let contents = write_contents(&records, graph);
+    let mut bytes = Vec::with_capacity(start + payload.len());
+    bytes.extend(MAGIC);
+    bytes.extend(((start + payload.len()) as u64).to_le_bytes());
+    bytes.extend((contents.len() as u64).to_le_bytes());
+    bytes.extend(source);
+    bytes.extend(Sha256::digest(&contents));
+    bytes.extend(checksum(&payload).to_le_bytes());
+    bytes.resize(HEADER, 0);
+    bytes.extend(contents);
+    bytes.resize(start, 0);
+    bytes.extend(payload);
+    bytes
+}
+
+fn write_contents(records: &[Record], graph: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend((number as u64).to_le_bytes());
+    number(&mut bytes, records.len());
+    for record in records {
+        number(&mut bytes, record.name.len());
+        bytes.extend(record.name.as_bytes());
+        let [kind, channels, inputs, taps] = match record.order {
+            Order::ChannelsFirst { channels, inputs, taps } => [0, channels, inputs, taps],
+            Order::InputsFirst { inputs, channels } => [1, channels, inputs, 1],
+        };
+        for value in [kind, channels, inputs, taps] {
+            number(&mut bytes, value);
+        }
+        for part in [record.weights, record.scales, record.sums] {
+            number(&mut bytes, part.offset);
+            number(&mut bytes, part.bytes);
+        }
+    }
+    number(&mut bytes, graph.len());
+    bytes.extend(graph);
+    bytes
+}
+
+/// Reads and checks everything but the weights; `source` is what the file should have been made from.
+pub(super) fn read(file: &[u8], source: &[u8; 32]) -> anyhow::Result<Contents> {
+    ensure!(file.len() >= HEADER, "it is cut short");
+    let (magic, rest) = file.split_at(MAGIC.len());
+    ensure!(magic == MAGIC, "another program or version wrote it");
+    let number = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes"));
+    let length = usize::try_from(number(8))?;
+    ensure!(number(0) == file.len() as u64, "it is cut short, or longer than it should be");
+    ensure!(rest[16..48] == source[..], "it was made from another file");
+    let contents = file.get(HEADER..HEADER.saturating_add(length)).context("it is cut short")?;
+    ensure!(Sha256::digest(contents)[..] == rest[48..80], "it is damaged");
+    let start = (HEADER + length).next_multiple_of(PAGE);
+    let payload = file.get(start..).context("it is cut short")?;
+    ensure!(checksum(payload).to_le_bytes() == rest[80..88], "its weights are damaged");
+
+    let mut left = contents;
+    let count = take_number(&mut left)?;
+    let mut records = Vec::new();
+    for _ in 0..count {
+        records.push(read_record(&mut left, start, file.len())?);
+    }
+    let graph = take_number(&mut left)?;
+    ensure!(graph == left.len(), "its graph is damaged");
+    Ok(Contents { records, graph: left.to_vec() })
+}
+
+fn take<'a>(left: &mut &'a [u8], count: usize) -> anyhow::Result<&'a [u8]> {
+    let (taken, rest) = left.split_at_checked(count).context("a record is cut short")?;
+    *left = rest;
+    Ok(taken)
+}
+
+fn take_number(left: &mut &[u8]) -> anyhow::Result<usize> {
+    Ok(usize::try_from(u64::from_le_bytes(take(left, 8)?.try_into()?))?)
+}
+
+/// A record whose parts lie within the file, on whole lines, and have the sizes that its order asks for.
+fn read_record(left: &mut &[u8], start: usize, end: usize) -> anyhow::Result<Record> {
+    let length = take_number(left)?;
+    let name = std::str::from_utf8(take(left, length)?)?.to_owned();
+    let mut numbers = [0; 10];
+    for number in &mut numbers {
+        *number = take_number(left)?;
+    }
+    let [kind, channels, inputs, taps, parts @ ..] = numbers;
+    let order = match kind {
+        0 => Order::ChannelsFirst { channels, inputs, taps },
+        1 if taps == 1 => Order::InputsFirst { inputs, channels },
+        _ => bail!("weight '{name}' has an unknown order"),
+    };
+    let part = |at: usize| Part { offset: parts[2 * at], bytes: parts[2 * at + 1] };
+    let record = Record { name, order, weights: part(0), scales: part(1), sums: part(2) };
+    for part in [record.weights, record.scales, record.sums] {
+        let lies = part.offset >= start
+            && part.offset.is_multiple_of(LINE)
+            && part.offset.checked_add(part.bytes).is_some_and(|last| last <= end);
+        ensure!(lies, "weight '{}' lies outside the file", record.name);
+    }
+    let sizes = [record.weights.bytes, record.scales.bytes, record.sums.bytes];
+    let fits = record.order.sizes().is_some_and(|(int8, float)| sizes == int8 || sizes == float);
+    ensure!(fits, "weight '{}' has the wrong size", record.name);
+    Ok(record)
+}
+
+/// Tells whether weights are still what was written, at the speed of memory: nobody but this program makes the file, so
+/// accidents are to be found, not forgeries. Every step can be undone, so no single wrong word goes unseen.
+fn checksum(bytes: &[u8]) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = |lane: u64, word: u64| (lane ^ word).wrapping_mul(ODD).rotate_left(29);
+    let mut lanes: [u64; 8] = std::array::from_fn(|lane| lane as u64);
+    let chunks = bytes.chunks_exact(64);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
+            *lane = mix(*lane, u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        }
+    }
+    let rest = rest.iter().map(|byte| u64::from(*byte));
+    lanes.into_iter().chain(rest).fold(bytes.len() as u64, mix)
+}
+
+/// Whether a float weight gains by int8: not where so few numbers come in or go out that they carry everything
+/// (pixels, latents).
+pub(super) fn is_worth_int8(order: &Order) -> bool {
+    order.inputs() >= 16 && order.channels() >= 16
+}
+
+/// Shares of a channel's largest weight that are tried as its range; as quantize/quantize.py does.
+const CLIPS: [f32; 7] = [1.0, 0.98, 0.96, 0.93, 0.9, 0.86, 0.82];
+
+/// Symmetric, one scale per channel: of a few clips the one with the least squared error.
+pub(super) fn quantize(values: &[f32], order: &Order) -> Values {
+    let mut largest = vec![0.0_f32; order.channels()];
+    order.each(|at, channel, _, _| largest[channel] = largest[channel].max(values[at].abs()));
+    let code = |value: f32, scale: f32| match scale > 0.0 {
+        true => (value / scale).round_ties_even().clamp(-127.0, 127.0),
+        false => 0.0,
+    };
+    let mut errors = vec![[0.0_f32; CLIPS.len()]; order.channels()];
+    order.each(|at, channel, _, _| {
+        for (error, clip) in errors[channel].iter_mut().zip(CLIPS) {
+            let scale = largest[channel] * clip / 127.0;
+            *error += (code(values[at], scale) * scale - values[at]).powi(2);
+        }
+    });
+    let best = |errors: &[f32; CLIPS.len()]| {
+        (0..CLIPS.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).map_or(1.0, |at| CLIPS[at])
+    };
+    let scales: Vec<f32> =
+        largest.iter().zip(&errors).map(|(largest, errors)| largest * best(errors) / 127.0).collect();
+    let mut codes = vec![0; values.len()];
+    order.each(|at, channel, _, _| codes[at] = code(values[at], scales[channel]) as i8);
+    Values::Int8(codes, scales)
+}
+
+/// Weights as `[panel][tap][quad][channel][4]`, and their sums as `[panel][tap][channel]`.
+fn int8_panels(codes: &[i8], order: &Order) -> (Vec<i8>, Vec<i32>) {
+    let (taps, width) = (order.taps(), order.inputs().next_multiple_of(STEP));
+    let mut panels = vec![0; order.panels() * taps * width * PANEL];
+    let mut sums = vec![0; order.panels() * taps * PANEL];
+    order.each(|at, channel, input, tap| {
+        let (panel, channel) = (channel / PANEL, channel % PANEL);
+        let tap = panel * taps + tap;
+        panels[tap * width * PANEL + (input / QUAD * PANEL + channel) * QUAD + input % QUAD] = codes[at];
+        sums[tap * PANEL + channel] += i32::from(codes[at]);
+    });
+    (panels, sums)
+}
+
+/// Weights as `[panel][tap][input][channel]`.
+fn float_panels(values: &[f32], order: &Order) -> Vec<f32> {
+    let (taps, inputs) = (order.taps(), order.inputs());
+    let mut panels = vec![0.0; order.panels() * taps * inputs * PANEL];
+    order.each(|at, channel, input, tap| {
+        let tap = channel / PANEL * taps + tap;
+        panels[(tap * inputs + input) * PANEL + channel % PANEL] = values[at];
+    });
+    panels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: [u8; 32] = [7; 32];
+
+    fn file() -> Vec<u8> {
+        let wave = |count: usize| (0..count).map(|at| (at as f32 * 0.7).sin()).collect::<Vec<_>>();
+        let weights = [
+            RawWeight {
+                name: "conv".to_owned(),
+                order: Order::ChannelsFirst { channels: 20, inputs: 17, taps: 9 },
+                values: Values::Float(wave(20 * 17 * 9)),
+            },
+            RawWeight {
+                name: "first".to_owned(),
+                order: Order::InputsFirst { inputs: 4, channels: 40 },
+                values: Values::Float(wave(160)),
+            },
+        ];
+        pack(&SOURCE, b"graph", &weights)
+    }
+
+    /// The file with its contents changed by `change`, and a digest that says they are right.
+    fn forged(change: impl Fn(&mut [u8])) -> Vec<u8> {
+        let mut file = file();
+        let length = u64::from_le_bytes(file[24..32].try_into().unwrap()) as usize;
+        change(&mut file[HEADER..HEADER + length]);
+        let digest = Sha256::digest(&file[HEADER..HEADER + length]);
+        file[64..96].copy_from_slice(&digest);
+        file
+    }
+
+    #[test]
+    fn what_was_packed_is_read() {
+        let contents = read(&file(), &SOURCE).unwrap();
+        assert_eq!(contents.graph, b"graph");
+        let names: Vec<&str> = contents.records.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["conv", "first"]);
+        assert!(contents.records[0].scales.bytes > 0, "a large weight is s8");
+        assert_eq!(contents.records[1].scales.bytes, 0, "one of few inputs stays f32");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let file = file();
+        for length in
+            (0..file.len()).step_by(61).chain([HEADER - 1, HEADER, HEADER + 1, PAGE, file.len() - 1])
+        {
+            assert!(read(&file[..length], &SOURCE).is_err(), "{length} of {} bytes", file.len());
+        }
+        assert!(read(&[file, vec![0]].concat(), &SOURCE).is_err(), "a byte too many");
+    }
+
+    #[test]
+    fn any_other_byte_is_seen() {
+        let file = file();
+        let used = (0..96).chain(HEADER..HEADER + 200).chain((PAGE..file.len()).step_by(97));
+        for at in used {
+            let mut other = file.clone();
+            other[at] ^= 0x10;
+            assert!(read(&other, &SOURCE).is_err(), "byte {at}");
+        }
+        assert!(read(&file, &[8; 32]).is_err(), "a file made from another source");
+    }
+
+    /// Records that no packer wrote, under a digest that is right.
+    #[test]
+    fn forged_records_are_refused_or_lie_within_the_file() {
+        let length = file().len();
+        for at in 0..300 {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let Ok(contents) = read(&forged(|bytes| bytes[at % bytes.len()] = value), &SOURCE) else {
+                    continue;
+                };
+                for Record { weights, scales, sums, .. } in &contents.records {
+                    for part in [weights, scales, sums] {
+                        assert!(part.offset + part.bytes <= length, "byte {at} = {value}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn quantizing_is_within_half_a_step_of_the_clipped_range() {
+        let values: Vec<f32> = (0..17 * 33).map(|at| ((at * at) as f32 * 0.37).sin()).collect();
+        let order = Order::InputsFirst { inputs: 17, channels: 33 };
+        let Values::Int8(codes, scales) = quantize(&values, &order) else { panic!("codes") };
+        order.each(|at, channel, _, _| {
+            let clipped = values[at].clamp(-127.0 * scales[channel], 127.0 * scales[channel]);
+            let error = (f32::from(codes[at]) * scales[channel] - clipped).abs();
+            assert!(error <= 0.5001 * scales[channel], "{error}");
+        });
+    }
+}

@@ -1,0 +1,83 @@
+//! The engine's threads: a fixed number, each with its own contiguous part of every piece of work.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tract_core::prelude::multithread::Executor;
+
+/// Threads that share out work in equal parts, the same parts every time.
+#[derive(Clone)]
+pub(super) struct Pool {
+    workers: Option<Arc<rayon::ThreadPool>>,
+    threads: usize,
+}
+
+impl Pool {
+    /// A pool of `threads` threads, of which one is the caller's.
+    pub(super) fn new(threads: usize) -> Self {
+        let workers = (threads > 1).then(|| {
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|at| format!("engine-{at}"));
+            Arc::new(pool.build().expect("the system starts a thread"))
+        });
+        Self { workers, threads: threads.max(1) }
+    }
+
+    /// How many threads share the work.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The same threads for tract, so that the two never compete.
+    pub(super) fn executor(&self) -> Executor {
+        match &self.workers {
+            None => Executor::SingleThread,
+            Some(workers) => Executor::MultiThread(workers.clone()),
+        }
+    }
+
+    /// Runs `task` on one of the threads, so that the work shared out inside needs no wake-up of a first one.
+    pub(super) fn enter<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
+        match &self.workers {
+            None => task(),
+            Some(workers) => workers.install(task),
+        }
+    }
+
+    /// Cuts `0..count` into one part per thread and runs them at the same time.
+    pub(super) fn share(&self, count: usize, task: impl Fn(Range<usize>) + Sync) {
+        let parts = self.threads.min(count);
+        if parts <= 1 {
+            return task(0..count);
+        }
+        let part = |at: usize| at * count / parts..(at + 1) * count / parts;
+        let task = &task;
+        rayon::in_place_scope(|scope| {
+            for at in 1..parts {
+                scope.spawn(move |_| task(part(at)));
+            }
+            task(part(0));
+        });
+    }
+
+    /// Runs `task` on every item at the same time; there are at most as many as threads.
+    pub(super) fn each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Sync) {
+        let mut items = items.into_iter();
+        let Some(first) = items.next() else {
+            return;
+        };
+        let task = &task;
+        rayon::in_place_scope(|scope| {
+            for item in items {
+                scope.spawn(move |_| task(item));
+            }
+            task(first);
+        });
+    }
+
+    /// Cuts rows of `width` values into one run of rows per thread, each with the number of its first row.
+    pub(super) fn rows<'a, T>(&self, values: &'a mut [T], width: usize) -> Vec<(usize, &'a mut [T])> {
+        let per_part = (values.len() / width).div_ceil(self.threads).max(1);
+        values.chunks_mut(per_part * width).enumerate().map(|(at, part)| (at * per_part, part)).collect()
+    }
+}
