@@ -253,6 +253,14 @@ fn every_damaged_pack_is_refused_by_file_and_reason() {
     let swap = |pack: &Path| {
         fs::copy(pack.join("vae_decoder/model.onnx"), pack.join("unet/model.onnx")).unwrap();
     };
+    let diverge = |pack: &Path| {
+        // A tensor of the file: its name (field 8), then its bytes (field 9) and how many they are.
+        let mut bytes = fs::read(pack.join("unet/model.onnx")).unwrap();
+        let name = b"conv_out.bias\x4a";
+        let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 1;
+        bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        fs::write(pack.join("unet/model.onnx"), bytes).unwrap();
+    };
     let cases: Vec<(TempDir, &[&str])> = vec![
         (pack::damaged(remove("model_index.json")), &["model_index.json"]),
         (pack::damaged(remove("unet/model.onnx")), &["unet/model.onnx", "missing"]),
@@ -267,6 +275,7 @@ fn every_damaged_pack_is_refused_by_file_and_reason() {
         (pack::damaged(write("easel.toml", "titel = \"x\"")), &["easel.toml", "titel"]),
         (pack::damaged(remove("tokenizer/merges.txt")), &["merges.txt"]),
         (pack::damaged(swap), &["unet/model.onnx", "sample"]),
+        (pack::damaged(diverge), &["once more in f32", "not finite after step 1 of 1"]),
     ];
     for (pack, words) in &cases {
         let out = pack.path().join("out.png");

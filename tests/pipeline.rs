@@ -17,7 +17,7 @@ use easeld::diffusion::ports::{
 use easeld::diffusion::postprocess::RgbImage;
 use easeld::diffusion::preview::LatentRgb;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
-use easeld::engine::{EngineOptions, PackModels, Residency};
+use easeld::engine::{Compute, EngineOptions, PackModels, Residency};
 use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4};
@@ -43,6 +43,9 @@ impl Models for Watched<PackModels> {
     }
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
         self.inner.vae_encoder()
+    }
+    fn force_f32(&mut self, on: bool) -> bool {
+        self.inner.force_f32(on)
     }
 }
 
@@ -70,6 +73,46 @@ impl VaeDecoder for Watched<PackModels> {
     }
 }
 
+/// A UNet that diverges unless it runs in f32.
+struct Diverging {
+    inner: PackModels,
+    f32: bool,
+    calls: usize,
+}
+
+impl Models for Diverging {
+    fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        self.inner.text_encoder()
+    }
+    fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        self.inner.image_encoder()
+    }
+    fn unet(&mut self, _name: &str) -> Result<&mut dyn Unet, ModelError> {
+        Ok(self)
+    }
+    fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        self.inner.vae_decoder()
+    }
+    fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        self.inner.vae_encoder()
+    }
+    fn force_f32(&mut self, on: bool) -> bool {
+        self.f32 = self.inner.force_f32(on) && on;
+        self.f32
+    }
+}
+
+impl Unet for Diverging {
+    fn predict(&mut self, input: &UnetInput<'_>) -> Result<Array4<f32>, ModelError> {
+        self.calls += 1;
+        let mut output = self.inner.unet("unet")?.predict(input)?;
+        if !self.f32 {
+            output[[0, 0, 0, 0]] = f32::NAN;
+        }
+        Ok(output)
+    }
+}
+
 struct Run {
     calls: Vec<(&'static str, usize)>,
     progress: Vec<Progress>,
@@ -90,30 +133,55 @@ fn guided(guidance_scale: f64) -> RawRequest {
     }
 }
 
+/// A request against the bundled pack, with what the loop needs besides the networks.
+struct Prepared {
+    pack: Pack,
+    request: GenerationRequest,
+    prompts: [PromptTokens; 2],
+    config: PipelineConfig,
+}
+
+impl Prepared {
+    fn new(raw: RawRequest) -> Self {
+        let pack = Pack::open(&pack::bundled()).unwrap();
+        let defaults = pack.defaults().with_previews(true);
+        let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
+        let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
+        let prompts =
+            ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
+        let latent_rgb = Some(LatentRgb {
+            latent_rgb_factors: vec![[0.2, 0.1, 0.0]; pack.vae.latent_channels],
+            latent_rgb_factors_bias: [0.0; 3],
+        });
+        let config = PipelineConfig { latent_rgb, ..pack.pipeline_config() };
+        Self { pack, request, prompts, config }
+    }
+
+    fn generate(
+        &self,
+        models: &mut dyn Models,
+        cache: &mut EmbeddingCache,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<pipeline::Output>, PipelineError> {
+        let inputs = Inputs {
+            request: &self.request,
+            prompt: &self.prompts[0],
+            negative_prompt: &self.prompts[1],
+            begin: None,
+            latents: None,
+        };
+        pipeline::generate(models, cache, &self.config, &inputs, observer)
+    }
+}
+
 fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, stop_at: usize) -> Run {
-    let pack = Pack::open(&pack::bundled()).unwrap();
-    let defaults = pack.defaults().with_previews(true);
-    let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 7).unwrap();
-    let tokenizer = easeld::text::ClipTokenizer::from_dir(&pack.directory.join("tokenizer")).unwrap();
-    let [prompt, negative_prompt] =
-        ["a cat on a blue background", ""].map(|p| PromptTokens::plain(&tokenizer.encode(p).token_ids));
-    let latent_rgb = Some(LatentRgb {
-        latent_rgb_factors: vec![[0.2, 0.1, 0.0]; pack.vae.latent_channels],
-        latent_rgb_factors_bias: [0.0; 3],
-    });
-    let config = PipelineConfig { latent_rgb, ..pack.pipeline_config() };
+    let prepared = Prepared::new(raw);
     let calls = Rc::new(RefCell::new(Vec::new()));
     let options = EngineOptions { residency, ..EngineOptions::default() };
-    let mut models = Watched { inner: PackModels::new(&pack.directory, options), calls: calls.clone() };
-    let inputs = Inputs {
-        request: &request,
-        prompt: &prompt,
-        negative_prompt: &negative_prompt,
-        begin: None,
-        latents: None,
-    };
+    let mut models =
+        Watched { inner: PackModels::new(&prepared.pack.directory, options), calls: calls.clone() };
     let mut progress = Vec::new();
-    let result = pipeline::generate(&mut models, cache, &config, &inputs, &mut |event| {
+    let result = prepared.generate(&mut models, cache, &mut |event| {
         if progress.len() == stop_at {
             return ControlFlow::Break(());
         }
@@ -121,6 +189,30 @@ fn run_with(cache: &mut EmbeddingCache, raw: RawRequest, residency: Residency, s
         ControlFlow::Continue(())
     });
     Run { calls: calls.take(), progress, result }
+}
+
+#[test]
+fn what_diverges_is_tried_once_more_in_f32_and_then_fails_with_the_step() {
+    let prepared = Prepared::new(guided(3.0));
+    let mut go_on = |_| ControlFlow::Continue(());
+    let options = |compute| EngineOptions { compute, ..EngineOptions::default() };
+    let models = |compute| PackModels::new(&prepared.pack.directory, options(compute));
+    let mut image = |models: &mut dyn Models| {
+        let mut cache = EmbeddingCache::new(4);
+        prepared.generate(models, &mut cache, &mut go_on).map(|mut made| made.remove(0).image)
+    };
+
+    let mut diverging = Diverging { inner: models(Compute::Int8), f32: false, calls: 0 };
+    let again = image(&mut diverging).unwrap();
+    assert_eq!(again, image(&mut models(Compute::F32)).unwrap());
+    assert_eq!(diverging.calls, 1 + 2, "one step that failed, then two in f32");
+    assert!(!diverging.f32, "the next picture runs as configured");
+
+    // Where it ran in f32 to begin with, it fails at once.
+    let mut hopeless = Diverging { inner: models(Compute::F32), f32: false, calls: 0 };
+    let error = image(&mut hopeless).unwrap_err();
+    assert!(matches!(error, PipelineError::NotFinite { step: 1, steps: 2 }), "{error}");
+    assert_eq!(hopeless.calls, 1);
 }
 
 #[test]

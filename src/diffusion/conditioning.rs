@@ -50,6 +50,11 @@ impl EmbeddingCache {
         Self { kept: VecDeque::new(), capacity }
     }
 
+    /// Forgets every prompt.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
     /// `[1, 77 W, D]` for one prompt, from the cache or the text encoder.
     pub fn embed(
         &mut self,

@@ -118,6 +118,16 @@ pub enum PipelineError {
         /// UNet calls in all.
         steps: usize,
     },
+    /// So did the VAE decoder.
+    #[error("the decoded picture is not finite: the VAE decoder or its quantization diverges")]
+    PictureNotFinite,
+}
+
+impl PipelineError {
+    /// Whether numbers grew beyond all bounds, which another arithmetic may avoid.
+    fn is_divergence(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::PictureNotFinite)
+    }
 }
 
 /// A finished picture with the latents that it was decoded from.
@@ -132,8 +142,29 @@ pub struct Output {
 }
 
 /// Makes as many pictures as the request has candidates, in the order of their seeds. Prompts that `cache` remembers skip
-/// the text encoder. `observer` hears of each stage and each step and may stop the work between them.
+/// the text encoder. `observer` hears of each stage and each step and may stop the work between them. Numbers that are not
+/// finite are tried once more from the start in f32, where that is another arithmetic.
 pub fn generate(
+    models: &mut dyn Models,
+    cache: &mut EmbeddingCache,
+    config: &PipelineConfig,
+    inputs: &Inputs<'_>,
+    observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Vec<Output>, PipelineError> {
+    match attempt(models, cache, config, inputs, observer) {
+        Err(error) if error.is_divergence() && models.force_f32(true) => {
+            // Embeddings of one arithmetic must not reach pictures of the other.
+            cache.clear();
+            let again = attempt(models, cache, config, inputs, observer);
+            cache.clear();
+            models.force_f32(false);
+            again
+        }
+        result => result,
+    }
+}
+
+fn attempt(
     models: &mut dyn Models,
     cache: &mut EmbeddingCache,
     config: &PipelineConfig,
@@ -190,6 +221,9 @@ pub fn generate(
         let unscaled =
             latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
         let decoded = models.vae_decoder()?.decode(unscaled.insert_axis(Axis(0)).view())?;
+        if !decoded.iter().all(|value| value.is_finite()) {
+            return Err(PipelineError::PictureNotFinite);
+        }
         let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
         outputs.push(Output { image, latents, seeds });
     }

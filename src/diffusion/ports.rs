@@ -93,4 +93,7 @@ pub trait Models {
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
     /// The VAE encoder, loaded if it was not; not every pack has one.
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError>;
+    /// From now on the networks run in the graph's own f32 arithmetic (`true`), or as they were set up (`false`); says
+    /// whether that is another arithmetic than before.
+    fn force_f32(&mut self, on: bool) -> bool;
 }

@@ -38,7 +38,9 @@ impl LoadTime {
 pub struct PackModels {
     directory: PathBuf,
     residency: Residency,
+    /// Which arithmetic networks are loaded for; `configured` but for a picture that is tried again.
     compute: Compute,
+    configured: Compute,
     pool: Pool,
     text_encoder: Option<TractTextEncoder>,
     image_encoder: Option<TractImageEncoder>,
@@ -57,6 +59,7 @@ impl PackModels {
             directory: directory.to_owned(),
             residency: options.residency,
             compute: options.compute,
+            configured: options.compute,
             pool: Pool::new(options.thread_count()),
             text_encoder: None,
             image_encoder: None,
@@ -142,5 +145,18 @@ impl Models for PackModels {
             self.vae_encoder = Some(TractVaeEncoder(self.open("vae_encoder")?));
         }
         Ok(self.vae_encoder.as_mut().expect("just loaded"))
+    }
+
+    fn force_f32(&mut self, on: bool) -> bool {
+        let compute = if on { Compute::F32 } else { self.configured };
+        let changes = compute != self.compute;
+        if changes {
+            self.release();
+            self.compute = compute;
+        }
+        if changes && on {
+            tracing::warn!("numbers are not finite in int8; the picture is tried once more in f32");
+        }
+        changes
     }
 }

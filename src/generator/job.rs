@@ -51,7 +51,9 @@ impl From<GenerationError> for GenerateError {
         let code = match &error {
             GenerationError::Pipeline(PipelineError::Cancelled) => return Self::Cancelled,
             GenerationError::Pipeline(PipelineError::Scheduler(_)) => "invalid_value",
-            GenerationError::Pipeline(PipelineError::NotFinite { .. }) => "not_finite",
+            GenerationError::Pipeline(PipelineError::NotFinite { .. } | PipelineError::PictureNotFinite) => {
+                "not_finite"
+            }
             GenerationError::Pipeline(_) => "model",
             GenerationError::Score(_) => "model",
             GenerationError::Blocked { .. } => "blocked",
