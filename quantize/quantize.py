@@ -5,7 +5,8 @@
 Every weight of a Conv, Gemm or MatMul becomes an s8 initializer behind a DequantizeLinear with one
 symmetric scale per output channel. Activations stay float in the graph (the engine may quantize
 them at run time), biases and everything named in FLOAT stay float. Components and their tensors
-are taken one at a time, so memory holds one component's fp32 weights, never the whole pack.
+are taken one at a time, so memory holds one component's fp32 weights, never the whole pack. Values
+between nodes get short names, which saves a small model a tenth of its size.
 """
 
 from __future__ import annotations
@@ -100,6 +101,22 @@ def quantize_model(model: onnx.ModelProto) -> int:
     return count
 
 
+def shorten_names(graph: onnx.GraphProto) -> None:
+    """Numbers the values that only connect nodes: exporters name them by their whole path, which is a tenth of a small
+    model's bytes. Nodes, weights, inputs and outputs keep their names."""
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return  # subgraphs speak of outer values by name
+    kept = {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
+    short: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear":
+            short.update((name, f"#{len(short) + i}") for i, name in enumerate(node.output) if name and name not in kept)
+    for node in graph.node:
+        node.input[:] = [short.get(name, name) for name in node.input]
+        node.output[:] = [short.get(name, name) for name in node.output]
+    del graph.value_info[:]
+
+
 def quantize_pack(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
@@ -111,6 +128,7 @@ def quantize_pack(source: Path, target: Path) -> None:
         model = onnx.load(str(path))
         total = sum(int(np.prod(t.dims)) for t in model.graph.initializer)
         count = quantize_model(model)
+        shorten_names(model.graph)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(out))
         print(f"{path.relative_to(source)}: {count / 1e6:.2f} of {total / 1e6:.2f} M values int8, "
