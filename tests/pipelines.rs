@@ -11,6 +11,8 @@ mod golden_request;
 mod pack;
 #[path = "common/psnr.rs"]
 mod psnr;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -25,7 +27,6 @@ use easeld::packs::Pack;
 use golden_request::request;
 use psnr::psnr;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Of every picture; 40 dB is a mean error of 2.5 of 255.
 const PSNR_DB_MIN: f64 = 40.0;
@@ -70,22 +71,13 @@ fn pictures_are_those_of_diffusers_pipelines() {
     assert!(worst >= PSNR_DB_MIN, "{worst:.1} dB, wanted {PSNR_DB_MIN}");
 }
 
-/// A pack of the parts of `tiny`, with the bundled tokenizer.
-fn tiny(kind: &str) -> TempDir {
-    let directory = TempDir::new().unwrap();
-    pack::copy_dir(&golden("tiny/shared"), directory.path());
-    pack::copy_dir(&golden("tiny").join(kind), directory.path());
-    pack::copy_dir(&pack::bundled().join("tokenizer"), &directory.path().join("tokenizer"));
-    directory
-}
-
 #[test]
 fn unets_that_repaint_or_take_guidance_as_an_input_make_diffusers_pictures() {
     let directory = golden("tiny");
     let requests = fs::read_to_string(directory.join("requests.json")).unwrap();
     let requests: Value = serde_json::from_str(&requests).unwrap();
     for kind in ["repaint", "consistency"] {
-        let files = tiny(kind);
+        let files = tiny::pack(kind);
         let pack = Pack::open(files.path()).unwrap();
         let mut generator = generator(&pack);
         let fields = requests[kind].clone();

@@ -7,6 +7,7 @@ mod coarse;
 mod component;
 mod components;
 mod kernels;
+mod learned;
 mod load;
 mod lower;
 mod models;

@@ -1,6 +1,7 @@
 //! Loads the networks of a pack when they are needed and drops them by the residency policy.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder, TractVaeEncoder};
@@ -11,6 +12,7 @@ use super::ops::Machine;
 use super::pool::Pool;
 use super::{Compute, EngineOptions, Residency};
 use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
+use crate::text::LearnedWord;
 
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct PackModels {
     compute: Compute,
     configured: Compute,
     pool: Pool,
+    /// Vectors of learned words, in the order of their ids.
+    learned: Arc<[Vec<f32>]>,
     text_encoder: Option<TractTextEncoder>,
     image_encoder: Option<TractImageEncoder>,
     /// With its component: a preset may name a distilled one.
@@ -61,6 +65,7 @@ impl PackModels {
             compute: options.compute,
             configured: options.compute,
             pool: Pool::new(options.thread_count()),
+            learned: Arc::default(),
             text_encoder: None,
             image_encoder: None,
             unet: None,
@@ -68,6 +73,11 @@ impl PackModels {
             vae_encoder: None,
             load_time: LoadTime::default(),
         }
+    }
+
+    /// Has the text encoder know these words too, from [`FIRST_LEARNED_ID`](crate::text::FIRST_LEARNED_ID) on.
+    pub fn with_learned_words(self, words: &[LearnedWord]) -> Self {
+        Self { learned: words.iter().flat_map(|word| word.vectors.iter().cloned()).collect(), ..self }
     }
 
     /// Time spent reading and planning networks since this was last asked.
@@ -112,7 +122,8 @@ impl PackModels {
 impl Models for PackModels {
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
         if self.text_encoder.is_none() {
-            self.text_encoder = Some(TractTextEncoder(self.open("text_encoder")?));
+            self.text_encoder =
+                Some(TractTextEncoder(self.open("text_encoder")?.with_learned(self.learned.clone())));
         }
         Ok(self.text_encoder.as_mut().expect("just loaded"))
     }

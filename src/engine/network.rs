@@ -17,7 +17,7 @@ use super::component::KindTime;
 use super::ops::Machine;
 use super::packed::PackedModel;
 use super::plan::Plan;
-use super::{Compute, coarse, load, lower};
+use super::{Compute, coarse, learned, load, lower};
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
@@ -39,6 +39,8 @@ pub(super) struct Network {
     path: PathBuf,
     compute: Compute,
     machine: Machine,
+    /// Vectors of words that the graph's own table of token embeddings lacks.
+    learned: Arc<[Vec<f32>]>,
     /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
     packed: Option<PackedModel>,
     planned: Option<Planned>,
@@ -68,7 +70,13 @@ impl Network {
     ) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
         let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
-        Ok(Self { component, path, compute, machine, packed: None, planned: None, load_time })
+        let learned = Arc::default();
+        Ok(Self { component, path, compute, machine, learned, packed: None, planned: None, load_time })
+    }
+
+    /// The same network, a text encoder, with vectors for ids from `FIRST_LEARNED_ID` on.
+    pub(super) fn with_learned(self, learned: Arc<[Vec<f32>]>) -> Self {
+        Self { learned, ..self }
     }
 
     /// The component's name in the pack.
@@ -145,10 +153,11 @@ impl Network {
         }
         self.planned = None; // its memory goes before the new plan's comes
         let (model, facts) = match self.compute {
-            Compute::F32 => typed(&load::decode(&self.path)?, &self.path, inputs, false)?,
+            Compute::F32 => typed(&self.taught(load::decode(&self.path)?)?, &self.path, inputs, false)?,
             Compute::Int8 => {
                 if self.packed.is_none() {
-                    self.packed = Some(PackedModel::open(&self.path)?);
+                    let packed = PackedModel::open(&self.path)?;
+                    self.packed = Some(PackedModel { graph: self.taught(packed.graph)?, ..packed });
                 }
                 let packed = self.packed.as_ref().expect("just opened");
                 typed(&packed.graph, &self.path, inputs, true)?
@@ -169,6 +178,14 @@ impl Network {
         let (input_types, input_shapes) = facts.into_iter().unzip();
         self.planned = Some(Planned { shapes, runner, output_names, input_types, input_shapes });
         Ok(())
+    }
+
+    /// The graph with what was learned after it was made.
+    fn taught(&self, mut graph: ModelProto) -> anyhow::Result<ModelProto> {
+        if !self.learned.is_empty() {
+            learned::add(&mut graph, &self.learned)?;
+        }
+        Ok(graph)
     }
 }
 

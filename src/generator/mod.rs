@@ -12,6 +12,7 @@ mod said;
 mod score;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use ndarray::{Array3, Array4};
 
@@ -39,6 +40,14 @@ pub enum OpenError {
     /// Its tokenizer is.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// Its learned words cannot be used.
+    #[error("{}: {message}", directory.join("embeddings").display())]
+    LearnedWords {
+        /// The pack.
+        directory: PathBuf,
+        /// Why not.
+        message: String,
+    },
 }
 
 /// No picture came out.
@@ -113,8 +122,11 @@ pub struct Generator {
 impl Generator {
     /// Prepares `pack`; networks are loaded by the first request.
     pub fn new(pack: Pack, options: &GeneratorOptions) -> Result<Self, OpenError> {
-        let tokenizer = ClipTokenizer::from_dir(&pack.directory.join("tokenizer"))?;
-        let models = PackModels::new(&pack.directory, options.engine);
+        let refuse = |message| OpenError::LearnedWords { directory: pack.directory.clone(), message };
+        let tokenizer = ClipTokenizer::from_dir(&pack.directory.join("tokenizer"))?
+            .with_learned_words(&pack.learned_words)
+            .map_err(refuse)?;
+        let models = PackModels::new(&pack.directory, options.engine).with_learned_words(&pack.learned_words);
         let config = PipelineConfig { batch_pixels: options.batch_pixels, ..pack.pipeline_config() };
         let cache = EmbeddingCache::new(options.prompt_cache);
         let concepts = Concepts::new(options, &pack)?;

@@ -4,6 +4,7 @@
 //! none of them. Shapes, scaling factors and the scheduler come from here, never from constants.
 
 mod components;
+mod embeddings;
 mod find;
 mod image_processor;
 mod manifest;
@@ -23,6 +24,7 @@ use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, Pac
 use crate::diffusion::preview::LatentRgb;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::similarity::ImageProcessor;
+use crate::text::LearnedWord;
 
 /// CLIP's image tower; not every pack has one.
 const IMAGE_ENCODER: &str = "image_encoder/model.onnx";
@@ -61,6 +63,8 @@ pub struct Pack {
     unets: BTreeMap<String, UnetConfig>,
     /// `vae_decoder/config.json`.
     pub vae: VaeConfig,
+    /// `embeddings/`: words learned by textual inversion.
+    pub learned_words: Vec<LearnedWord>,
     /// `preview.json`: how latents look; known of Stable Diffusion 1.x without it.
     pub latent_rgb: Option<LatentRgb>,
     /// `scheduler/scheduler_config.json`.
@@ -99,6 +103,7 @@ impl Pack {
             .map_err(|error| PackError::new(&scheduler_path, error))?
             .for_latents();
         let latent_rgb = components::read_latent_rgb(directory, &vae)?;
+        let learned_words = embeddings::read(directory, unet.cross_attention_dim)?;
         let hash = manifest.pack_hash(directory)?;
         let name =
             directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -109,6 +114,7 @@ impl Pack {
             unet,
             unets,
             vae,
+            learned_words,
             latent_rgb,
             scheduler,
             hash,

@@ -16,6 +16,7 @@ use tokenizers::pre_tokenizers::{
 };
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
+use super::learned::{LearnedIds, LearnedWord};
 use super::special_tokens::SpecialTokens;
 
 /// A tokenizer directory that cannot be used: which file, and what is wrong with it.
@@ -51,6 +52,7 @@ pub struct ClipTokenizer {
     end: u32,
     pad: u32,
     length: usize,
+    learned: LearnedIds,
 }
 
 /// Words: special tokens, English contractions, runs of letters, single digits, runs of anything else.
@@ -89,7 +91,17 @@ impl ClipTokenizer {
             .with_truncation(None)
             .and_then(|tokenizer| tokenizer.with_padding(None).add_special_tokens(special.added()))
             .map_err(|error| TokenizerError::new(directory, error))?;
-        Ok(Self { tokenizer, start, end, pad, length: special.window_length() })
+        let (length, learned) = (special.window_length(), LearnedIds::default());
+        Ok(Self { tokenizer, start, end, pad, length, learned })
+    }
+
+    /// Knows `words` too, from [`FIRST_LEARNED_ID`](super::FIRST_LEARNED_ID) on.
+    ///
+    /// # Errors
+    /// A word is in the vocabulary already.
+    pub fn with_learned_words(mut self, words: &[LearnedWord]) -> Result<Self, String> {
+        self.learned = LearnedIds::add(&mut self.tokenizer, words)?;
+        Ok(self)
     }
 
     /// How many ids a window has: 77 for every CLIP so far.
@@ -110,7 +122,7 @@ impl ClipTokenizer {
             .tokenizer
             .encode_fast(text, false)
             .expect("a byte-level vocabulary with an unknown token takes any text");
-        encoding.get_ids().to_vec()
+        encoding.get_ids().iter().flat_map(|id| self.learned.expand(*id)).collect()
     }
 
     /// How many ids of a prompt fit between a window's start and end: 75.
