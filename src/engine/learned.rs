@@ -109,18 +109,15 @@ fn token_embeddings(graph: &GraphProto) -> Option<usize> {
         .flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node)))
         .collect();
     let inputs: HashSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
-    let from_ids = |mut name: &str| loop {
-        match makers.get(name) {
-            Some(node) if PASSING.contains(&node.op_type.as_str()) => name = node.input.first()?,
-            Some(_) => return None,
-            None => return inputs.contains(name).then_some(name),
+    let is_from_ids = |name: &str| {
+        let mut source = name;
+        while let Some(node) = makers.get(source).filter(|node| PASSING.contains(&node.op_type.as_str())) {
+            source = node.input.first().map_or("", String::as_str);
         }
+        source == "input_ids" && inputs.contains(source)
     };
     let by_rows = |node: &NodeProto| node.attribute.iter().all(|a| a.name != "axis" || a.i == 0);
     graph.node.iter().position(|node| {
-        node.op_type == "Gather"
-            && node.input.len() == 2
-            && by_rows(node)
-            && from_ids(&node.input[1]) == Some("input_ids")
+        node.op_type == "Gather" && node.input.len() == 2 && by_rows(node) && is_from_ids(&node.input[1])
     })
 }

@@ -153,11 +153,16 @@ impl Network {
         }
         self.planned = None; // its memory goes before the new plan's comes
         let (model, facts) = match self.compute {
-            Compute::F32 => typed(&self.taught(load::decode(&self.path)?)?, &self.path, inputs, false)?,
+            Compute::F32 => {
+                let mut graph = load::decode(&self.path)?;
+                self.teach(&mut graph)?;
+                typed(&graph, &self.path, inputs, false)?
+            }
             Compute::Int8 => {
                 if self.packed.is_none() {
-                    let packed = PackedModel::open(&self.path)?;
-                    self.packed = Some(PackedModel { graph: self.taught(packed.graph)?, ..packed });
+                    let mut packed = PackedModel::open(&self.path)?;
+                    self.teach(&mut packed.graph)?;
+                    self.packed = Some(packed);
                 }
                 let packed = self.packed.as_ref().expect("just opened");
                 typed(&packed.graph, &self.path, inputs, true)?
@@ -180,12 +185,9 @@ impl Network {
         Ok(())
     }
 
-    /// The graph with what was learned after it was made.
-    fn taught(&self, mut graph: ModelProto) -> anyhow::Result<ModelProto> {
-        if !self.learned.is_empty() {
-            learned::add(&mut graph, &self.learned)?;
-        }
-        Ok(graph)
+    /// Has the graph know what was learned after it was made.
+    fn teach(&self, graph: &mut ModelProto) -> anyhow::Result<()> {
+        if self.learned.is_empty() { Ok(()) } else { learned::add(graph, &self.learned) }
     }
 }
 
