@@ -5,15 +5,20 @@
 #[path = "common/pack.rs"]
 mod pack;
 
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 
+use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::request::{Limits, RawRequest};
 use easeld::display;
+use easeld::engine::{Compute, EngineOptions, PackModels};
 use easeld::generator::{Generator, GeneratorOptions};
 use easeld::jobs::prompt;
 use easeld::packs::Pack;
 use easeld::text::{ClipTokenizer, WeightedWindow, parse};
+use ndarray::{Array2, Array3, ArrayView2, Axis};
 
 fn tokenizer() -> ClipTokenizer {
     ClipTokenizer::from_dir(&pack::bundled().join("tokenizer")).unwrap()
@@ -53,6 +58,33 @@ fn weights_lie_on_the_tokens_they_were_given_to_and_break_begins_a_window() {
     let windows = windows("cat (dog:1.5) BREAK [fox]");
     let weights: Vec<&[f32]> = windows.iter().map(|window| &window.weights[..4]).collect();
     assert_eq!(weights, [&[1.0, 1.0, 1.5, 1.0][..], &[1.0, 1.0 / 1.1, 1.0, 1.0]]);
+}
+
+/// Of the whole window, relative: sums of 77 tokens are added in another order.
+const EMBEDDING_BOUND: f32 = 1e-5;
+
+/// Golden files: `quantize/golden/prompt_weights.py`, the functions of diffusers' `lpw_stable_diffusion`.
+#[test]
+fn weighted_embeddings_are_those_of_diffusers_community_pipeline() {
+    let golden = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prompts").join(file);
+    let prompts: Vec<String> =
+        serde_json::from_str(&fs::read_to_string(golden("prompts.json")).unwrap()).unwrap();
+    let theirs: Array3<f32> = ndarray_npy::read_npy(golden("embeddings.npy")).unwrap();
+    let engine = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
+    let mut models = PackModels::new(&pack::bundled(), engine);
+    for (prompt, wanted) in prompts.iter().zip(theirs.outer_iter()) {
+        let window = windows(prompt).remove(0);
+        let tokens = PromptTokens {
+            token_ids: Array2::from_shape_vec((1, 77), window.token_ids).unwrap(),
+            weights: Array2::from_shape_vec((1, 77), window.weights).unwrap(),
+        };
+        let ours = EmbeddingCache::new(0).embed(&mut models, &tokens).unwrap();
+        let ours = ours.index_axis(Axis(0), 0);
+        let norm = |values: ArrayView2<'_, f32>| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let error = norm((&ours - &wanted).view()) / norm(wanted);
+        println!("{prompt:?}: {error:.1e}");
+        assert!(error <= EMBEDDING_BOUND, "{prompt:?}: {error:e}");
+    }
 }
 
 /// The picture, and the prompt that its parameters name.
