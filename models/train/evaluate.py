@@ -36,6 +36,7 @@ FIFTY = Setting("50-steps-ddim", 50, scheduler="ddim")
 FOUR = Setting("4-steps", 4)
 FAST = Setting("fast-2-steps", 2, preset="fast")
 STEPS = (1, 2, 16)  # further numbers of steps whose distance to real renders is reported
+GATED = Setting("8-steps-guidance-to-half", 8, guidance_stop=0.5)  # the last four steps cost half
 SCHEDULERS = ("ddim", "euler", "dpmpp-1m", "dpmpp-3m")  # at 8 steps, reported beside the pack's own
 VARIED = 24  # prompts drawn with VARIED_SEEDS each, for diversity
 VARIED_SEEDS = 16
@@ -169,6 +170,7 @@ class Evaluation:
                 self.make(Setting(f"{steps}-steps", steps))
             for scheduler in SCHEDULERS:
                 self.make(Setting(f"8-steps-{scheduler}", 8, scheduler=scheduler))
+            self.compared("guidance to half of 8 steps", self.make(GATED), 5)
         self.distances()
 
 

@@ -33,6 +33,7 @@ class Setting:
     scheduler: str | None = None
     guidance_scale: float | None = None
     preset: str | None = None
+    guidance_stop: float | None = None
     compute: str = "int8"
 
     def request(self) -> dict:
