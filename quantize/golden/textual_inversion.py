@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 FIRST_LEARNED_ID = 1 << 20
-PROMPTS = ("a <easeld-fox> on red", "calm", "two calm <easeld-fox> and a <EASELD-FOX>", "a fox on red", "<easeld-fox>calm")
+PROMPTS = ("a <easeld-fox> on red", "calm", "two calm <easeld-fox> and a <easeld-fox>", "a fox on red", "<easeld-fox>calm")
 
 
 class Loader(DiffusionPipeline, TextualInversionLoaderMixin):
