@@ -74,7 +74,14 @@ pub(in crate::engine) enum Activation {
     QuickGelu,
     /// x * Phi(x), through the error function.
     Gelu,
+    /// x, or 0 below 0.
+    Relu,
+    /// x, or 0.2 x below 0, as ESRGAN has it.
+    LeakyRelu,
 }
+
+/// Of [`Activation::LeakyRelu`].
+const LEAK: f32 = 0.2;
 
 impl Activation {
     /// The function in double precision: what the vector code is held to, and what a graph's own spelling is
@@ -86,6 +93,8 @@ impl Activation {
             Activation::Silu => x * sigmoid(x),
             Activation::QuickGelu => x * sigmoid(1.702 * x),
             Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Activation::Relu => x.max(0.0),
+            Activation::LeakyRelu => x.max(f64::from(LEAK) * x),
         }
     }
 }
@@ -101,6 +110,9 @@ pub(super) fn each<const FMA: bool>(activation: Activation, values: &mut [f32]) 
         Activation::Gelu => values.iter_mut().for_each(|x| {
             *x = 0.5 * *x * (1.0 + erf::<FMA>(*x * std::f32::consts::FRAC_1_SQRT_2));
         }),
+        // What is no number stays none.
+        Activation::Relu => values.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+        Activation::LeakyRelu => values.iter_mut().for_each(|x| *x = if *x < 0.0 { LEAK * *x } else { *x }),
     }
 }
 
@@ -276,7 +288,7 @@ mod tests {
     fn activations_are_their_formulas_at_every_level() {
         use Activation::*;
         for level in levels() {
-            for activation in [Identity, Silu, QuickGelu, Gelu] {
+            for activation in [Identity, Silu, QuickGelu, Gelu, Relu, LeakyRelu] {
                 let mut values = wave(203);
                 let expected: Vec<f64> = values.iter().map(|x| activation.reference(f64::from(*x))).collect();
                 activate(level, activation, &mut values);

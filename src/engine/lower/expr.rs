@@ -12,6 +12,8 @@ pub(in crate::engine) enum Two {
     Sub,
     Mul,
     Div,
+    Max,
+    Min,
 }
 
 impl Two {
@@ -21,6 +23,8 @@ impl Two {
             Two::Sub => a - b,
             Two::Mul => a * b,
             Two::Div => a / b,
+            Two::Max => a.max(b),
+            Two::Min => a.min(b),
         }
     }
 }
@@ -74,13 +78,26 @@ impl Expr {
         }
     }
 
+    /// The expression, or `slope` of it below 0; the slope is 0 to 1.
+    pub(super) fn leaky(self, slope: f64) -> Expr {
+        let small = Expr::Two(Two::Mul, Box::new(self.clone()), Box::new(Expr::Number(slope)));
+        Expr::Two(Two::Max, Box::new(self), Box::new(small))
+    }
+
     pub(in crate::engine) fn meaning(&self) -> Meaning {
         // Off the integers, dense where the functions bend, far enough out for their tails.
         let probes = || (-60..=60).map(|i| f64::from(i) * 0.13 + 0.01);
         let is = |wanted: &dyn Fn(f64) -> f64| {
             probes().all(|x| (self.at(x) - wanted(x)).abs() <= 2e-6 * (1.0 + wanted(x).abs()))
         };
-        let known = [Activation::Identity, Activation::Silu, Activation::QuickGelu, Activation::Gelu];
+        let known = [
+            Activation::Identity,
+            Activation::Silu,
+            Activation::QuickGelu,
+            Activation::Gelu,
+            Activation::Relu,
+            Activation::LeakyRelu,
+        ];
         if let Some(activation) = known.into_iter().find(|activation| is(&|x| activation.reference(x))) {
             return Meaning::Activation(activation);
         }
@@ -113,6 +130,9 @@ mod tests {
         assert_eq!(gelu.meaning(), Meaning::Activation(Activation::Gelu));
         assert_eq!(two(Two::Div, X, Number(1.0)).meaning(), Meaning::Activation(Activation::Identity));
         assert_eq!(two(Two::Mul, Number(0.125), X).meaning(), Meaning::Gain(0.125));
+        assert_eq!(two(Two::Max, X, Number(0.0)).meaning(), Meaning::Activation(Activation::Relu));
+        let leaky = two(Two::Max, X, two(Two::Mul, X, Number(0.2)));
+        assert_eq!(leaky.meaning(), Meaning::Activation(Activation::LeakyRelu));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tract_core::ops::cnn::Conv;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::konst::Const;
+use tract_core::ops::nn::LeakyRelu;
 use tract_core::ops::source::TypedSource;
 use tract_onnx::prelude::*;
 
@@ -278,6 +279,11 @@ impl Reader<'_> {
     }
 
     fn elementwise(&mut self, op: &ElementWiseOp, node: &TypedNode) -> anyhow::Result<Option<View>> {
+        if let Some(LeakyRelu { alpha: slope @ 0.0..=1.0 }) = op.0.downcast_ref() {
+            let view = self.view(node.inputs[0])?;
+            let (base, expr) = self.function(&view);
+            return Ok(Some(self.map(&node.name, base, expr.leaky(f64::from(*slope)))));
+        }
         let one = match op.0.name().as_str() {
             "Sigmoid" => One::Sigmoid,
             "Erf" => One::Erf,
@@ -298,6 +304,8 @@ impl Reader<'_> {
             "Sub" => Two::Sub,
             "Mul" => Two::Mul,
             "Div" => Two::Div,
+            "Max" => Two::Max,
+            "Min" => Two::Min,
             _ => return Ok(None),
         };
         let mut sides = Vec::new();
