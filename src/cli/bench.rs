@@ -42,6 +42,9 @@ pub(super) struct BenchArgs {
     /// Which arithmetic
     #[arg(long, value_enum, default_value = "int8")]
     compute: ComputeArg,
+    /// MiB of buffers from which on a VAE works in bands of the picture [default: never]
+    #[arg(long, value_name = "MIB")]
+    vae_tile: Option<usize>,
     /// Runs that are timed, after one that is not
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -56,6 +59,7 @@ enum Part {
     TextEncoder,
     Unet,
     VaeDecoder,
+    VaeEncoder,
     All,
 }
 
@@ -126,10 +130,16 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         ComputeArg::Int8 => Compute::Int8,
         ComputeArg::F32 => Compute::F32,
     };
-    let options = EngineOptions { threads: args.threads, compute, ..EngineOptions::default() };
+    let options = EngineOptions {
+        threads: args.threads,
+        compute,
+        vae_tile: args.vae_tile.map(|mib| mib << 20),
+        ..EngineOptions::default()
+    };
     let component = match part {
         Part::TextEncoder => "text_encoder",
         Part::VaeDecoder => "vae_decoder",
+        Part::VaeEncoder => "vae_encoder",
         Part::Unet | Part::All => "unet",
     };
     let sizes = Shapes::of(directory, args.width, args.height)?;

@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 
-use crate::config::Settings;
+use crate::config::{Settings, VaeTile};
+use crate::device::memory;
 use crate::engine::{Compute, EngineOptions};
 use crate::generator::{Generator, GeneratorOptions};
 use crate::packs::{self, Pack};
@@ -27,6 +28,7 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         threads: overrides.threads.unwrap_or(settings.inference.threads),
         residency: settings.models.residency,
         compute: overrides.compute,
+        vae_tile: vae_tile(settings.inference.vae_tile),
     };
     let options = GeneratorOptions {
         engine,
@@ -36,4 +38,14 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         concept_similarity: settings.limits.concept_similarity,
     };
     Generator::new(pack, &options).context("cannot open the model pack")
+}
+
+/// The bytes from which on the VAE works in bands; nothing for never.
+fn vae_tile(setting: VaeTile) -> Option<usize> {
+    let bytes = match setting {
+        VaeTile::Off => return None,
+        VaeTile::Auto => memory::total_bytes()? / 4,
+        VaeTile::Bytes(bytes) => bytes,
+    };
+    usize::try_from(bytes).ok()
 }

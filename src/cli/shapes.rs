@@ -58,6 +58,7 @@ impl Shapes {
         match component {
             "text_encoder" => vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))],
             "vae_decoder" => vec![("latent_sample", wave(&latents))],
+            "vae_encoder" => vec![("sample", wave(&[batch, 3, self.height, self.width]))],
             _ => vec![
                 ("sample", wave(&latents)),
                 ("timestep", ArrayD::zeros(vec![1])),

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 31] = [
+pub(super) const KEYS: [Key; 32] = [
     key(
         "mqtt",
         "url",
@@ -171,6 +171,14 @@ pub(super) const KEYS: [Key; 31] = [
         "a whole number from 1 to 268435456",
         None,
         "Most pixels of all pictures together in one call of the UNet, both halves of guidance counted; larger batches take turns.",
+    ),
+    key(
+        "inference",
+        "vae_tile",
+        "\"auto\", \"off\", or a size such as \"64 MiB\"",
+        None,
+        "Where the VAE's buffers for a picture would take more than this, it works in bands of the picture that keep to it:\n\
+         the same picture, for less memory and more time. \"auto\": a quarter of the machine's memory. \"off\": never.",
     ),
     key(
         "inference",

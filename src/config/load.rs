@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat};
 
 use super::reader::{Reader, number, text, whole, word, words};
-use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings};
+use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile};
 use crate::mqtt::topics::valid_node_name;
 
 impl Settings {
@@ -85,6 +85,7 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
     reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
     reader.take("inference", "batch_pixels", &mut inference.batch_pixels, whole(1..=1 << 28));
+    reader.take("inference", "vae_tile", &mut inference.vae_tile, |value| parse_vae_tile(&text(value)?));
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
     reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
     let limits = &mut settings.limits;
@@ -131,6 +132,17 @@ fn read_mqtt(reader: &mut Reader, settings: &mut Settings) {
 
 fn path(value: &config::Value) -> Option<Option<PathBuf>> {
     word(value).map(|path| Some(PathBuf::from(path)))
+}
+
+/// `off`, or as [`parse_memory`].
+fn parse_vae_tile(text: &str) -> Option<VaeTile> {
+    if text.trim().eq_ignore_ascii_case("off") {
+        return Some(VaeTile::Off);
+    }
+    parse_memory(text).map(|memory| match memory {
+        Memory::Auto => VaeTile::Auto,
+        Memory::Bytes(bytes) => VaeTile::Bytes(bytes),
+    })
 }
 
 /// `auto`, or a number with an optional unit: B, kB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024).

@@ -76,8 +76,21 @@ pub struct Inference {
     pub prompt_cache: usize,
     /// Most pixels of all pictures together in one UNet call.
     pub batch_pixels: usize,
+    /// How much memory the VAE's buffers may take at once.
+    pub vae_tile: VaeTile,
     /// How much memory they may take.
     pub memory: Memory,
+}
+
+/// From which size of its buffers on the VAE works in bands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaeTile {
+    /// A quarter of the machine's memory.
+    Auto,
+    /// Never.
+    Off,
+    /// This many bytes.
+    Bytes(u64),
 }
 
 /// A bound on memory.
@@ -165,6 +178,7 @@ impl Default for Settings {
                 threads: 0,
                 prompt_cache: 16,
                 batch_pixels: BATCH_PIXELS,
+                vae_tile: VaeTile::Auto,
                 memory: Memory::Auto,
             },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },

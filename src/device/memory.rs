@@ -1,4 +1,4 @@
-//! What memory this process takes, as the kernel counts it.
+//! What memory there is, and what of it this process takes, as the kernel counts it.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,6 +12,11 @@ const PACE: Duration = Duration::from_millis(2);
 /// A field of `/proc/self/status` in KiB, such as `VmHWM` or `RssAnon`; nothing where the kernel does not say.
 pub fn status_kib(field: &str) -> Option<u64> {
     parse(&fs::read_to_string("/proc/self/status").ok()?, field)
+}
+
+/// Memory of the whole machine in bytes; nothing where the kernel does not say.
+pub fn total_bytes() -> Option<u64> {
+    Some(parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? << 10)
 }
 
 fn parse(status: &str, field: &str) -> Option<u64> {

@@ -35,7 +35,7 @@ impl Component {
         machine(options)
             .map_err(anyhow::Error::from)
             .and_then(|machine| Network::new(component, &path, options.compute, machine))
-            .map(Self)
+            .map(|network| Self(network.with_tile(options.vae_tile.filter(|_| component.starts_with("vae")))))
             .map_err(|error| ModelError::new(component, format!("{error:#}")))
     }
 

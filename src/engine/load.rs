@@ -28,6 +28,18 @@ pub(super) enum Values {
     Float(Vec<f32>),
 }
 
+impl RawWeight {
+    /// The same weight, its codes multiplied out.
+    pub(super) fn into_f32(self) -> Self {
+        let Values::Int8(codes, scales) = &self.values else {
+            return self;
+        };
+        let mut values = vec![0.0; codes.len()];
+        self.order.each(|at, channel, _, _| values[at] = f32::from(codes[at]) * scales[channel]);
+        Self { values: Values::Float(values), ..self }
+    }
+}
+
 /// Decodes an ONNX file.
 pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
     let bytes = fs::read(path)?;

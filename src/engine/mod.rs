@@ -19,6 +19,7 @@ mod plan;
 mod pool;
 mod quantize;
 mod slots;
+mod tiles;
 mod weights;
 
 use serde::Deserialize;
@@ -65,6 +66,9 @@ pub struct EngineOptions {
     pub residency: Residency,
     /// Which arithmetic.
     pub compute: Compute,
+    /// A VAE whose buffers would take more bytes than this works in bands of the picture, each within it; the picture is
+    /// the same. Nothing: always at once.
+    pub vae_tile: Option<usize>,
 }
 
 impl EngineOptions {

@@ -44,6 +44,8 @@ pub struct PackModels {
     compute: Compute,
     configured: Compute,
     pool: Pool,
+    /// Bytes from which on the VAE works in bands.
+    vae_tile: Option<usize>,
     /// Vectors of learned words, in the order of their ids.
     learned: Arc<[Vec<f32>]>,
     text_encoder: Option<TractTextEncoder>,
@@ -65,6 +67,7 @@ impl PackModels {
             compute: options.compute,
             configured: options.compute,
             pool: Pool::new(options.thread_count()),
+            vae_tile: options.vae_tile,
             learned: Arc::default(),
             text_encoder: None,
             image_encoder: None,
@@ -146,14 +149,14 @@ impl Models for PackModels {
 
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
         if self.vae_decoder.is_none() {
-            self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?));
+            self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?.with_tile(self.vae_tile)));
         }
         Ok(self.vae_decoder.as_mut().expect("just loaded"))
     }
 
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
         if self.vae_encoder.is_none() {
-            self.vae_encoder = Some(TractVaeEncoder(self.open("vae_encoder")?));
+            self.vae_encoder = Some(TractVaeEncoder(self.open("vae_encoder")?.with_tile(self.vae_tile)));
         }
         Ok(self.vae_encoder.as_mut().expect("just loaded"))
     }

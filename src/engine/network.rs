@@ -17,6 +17,7 @@ use super::component::KindTime;
 use super::ops::Machine;
 use super::packed::PackedModel;
 use super::plan::Plan;
+use super::tiles::Tiles;
 use super::{Compute, coarse, learned, load, lower};
 
 /// What every text encoder has first, whatever its exporter called it.
@@ -41,6 +42,8 @@ pub(super) struct Network {
     machine: Machine,
     /// Vectors of words that the graph's own table of token embeddings lacks.
     learned: Arc<[Vec<f32>]>,
+    /// More bytes than this are not taken for buffers where the picture can be had in bands.
+    tile: Option<usize>,
     /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
     packed: Option<PackedModel>,
     planned: Option<Planned>,
@@ -58,6 +61,7 @@ struct Planned {
 enum Runner {
     Tract(Arc<TypedSimplePlan>),
     Own(Box<Plan>),
+    Tiles(Tiles),
 }
 
 impl Network {
@@ -71,7 +75,22 @@ impl Network {
         ensure!(path.is_file(), "{} is missing", path.display());
         let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
         let learned = Arc::default();
-        Ok(Self { component, path, compute, machine, learned, packed: None, planned: None, load_time })
+        Ok(Self {
+            component,
+            path,
+            compute,
+            machine,
+            learned,
+            tile: None,
+            packed: None,
+            planned: None,
+            load_time,
+        })
+    }
+
+    /// The same network, one picture in and one out, in bands where it would take more than `tile` bytes.
+    pub(super) fn with_tile(self, tile: Option<usize>) -> Self {
+        Self { tile, ..self }
     }
 
     /// The same network, a text encoder, with vectors for ids from `FIRST_LEARNED_ID` on.
@@ -128,6 +147,8 @@ impl Network {
             .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
             .collect::<TractResult<Vec<_>>>()?;
         let index = planned.output_index(output)?;
+        let packed = self.packed.as_ref();
+        let weights = || &packed.expect("a plan of ours has its weights").weights;
         let failed = || format!("{} failed in {}", self.component, self.path.display());
         match &mut planned.runner {
             Runner::Tract(runnable) => {
@@ -138,9 +159,12 @@ impl Network {
                 outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
             }
             Runner::Own(plan) => {
-                let weights = &self.packed.as_ref().expect("a plan of ours has its weights").weights;
-                let (shape, values) = plan.run(weights, tensors, index).with_context(failed)?;
+                let (shape, values) = plan.run(weights(), tensors, index).with_context(failed)?;
                 Ok(ArrayD::from_shape_vec(shape, values)?)
+            }
+            Runner::Tiles(tiles) => {
+                let [(_, Input::Floats(picture))] = inputs else { bail!("not one picture") };
+                tiles.run(weights(), &self.machine, picture.view()).with_context(failed)
             }
         }
     }
@@ -154,6 +178,7 @@ impl Network {
         self.planned = None; // its memory goes before the new plan's comes
         let (model, facts) = match self.compute {
             Compute::F32 => {
+                self.packed = None;
                 let mut graph = load::decode(&self.path)?;
                 self.teach(&mut graph)?;
                 typed(&graph, &self.path, inputs, false)?
@@ -174,15 +199,63 @@ impl Network {
         };
         let output_names = model.outputs.iter().map(names).collect();
         let runner = match &self.packed {
-            Some(packed) if self.compute == Compute::Int8 => {
+            Some(packed) => {
                 let graph = lower::lower(&model, &packed.weights)?;
-                Runner::Own(Box::new(Plan::new(graph, &packed.weights, self.machine.clone())))
+                let plan = Plan::new(graph, &packed.weights, self.machine.clone());
+                match self.tiles(packed, plan.bytes(), inputs) {
+                    Some(tiles) => Runner::Tiles(tiles),
+                    None => Runner::Own(Box::new(plan)),
+                }
             }
-            _ => Runner::Tract(model.into_optimized()?.into_runnable()?),
+            None => match self.tiles_in_f32(&model, inputs)? {
+                Some((packed, tiles)) => {
+                    self.packed = Some(packed);
+                    Runner::Tiles(tiles)
+                }
+                None => Runner::Tract(model.into_optimized()?.into_runnable()?),
+            },
         };
         let (input_types, input_shapes) = facts.into_iter().unzip();
         self.planned = Some(Planned { shapes, runner, output_names, input_types, input_shapes });
         Ok(())
+    }
+
+    /// The network in bands, if it would take more than it may and can be taken so.
+    fn tiles(&self, packed: &PackedModel, needed: usize, inputs: &[(&str, Input<'_>)]) -> Option<Tiles> {
+        let bytes = self.tile.filter(|bytes| needed > *bytes)?;
+        let [(input, Input::Floats(picture))] = inputs else {
+            return None;
+        };
+        let [output] = &packed.graph.graph.as_ref()?.output[..] else {
+            return None;
+        };
+        let ends = [input, output.name.as_str()];
+        let picture = picture.view();
+        Tiles::new(&packed.graph, &self.path, ends, picture, &packed.weights, &self.machine, bytes)
+            .inspect_err(|error| {
+                tracing::warn!("{} takes all of a picture at once: {error:#}", self.component)
+            })
+            .ok()
+    }
+
+    /// The same with weights in f32 for our own kernels: tract cannot be told statistics.
+    fn tiles_in_f32(
+        &self,
+        model: &TypedModel,
+        inputs: &[(&str, Input<'_>)],
+    ) -> anyhow::Result<Option<(PackedModel, Tiles)>> {
+        // Beside a tensor there is at least what it comes from and what becomes of it.
+        const ALIVE: usize = 3;
+        let size =
+            |fact: &TypedFact| fact.shape.as_concrete().map_or(0, |shape| shape.iter().product::<usize>());
+        let outlets = model.nodes().iter().flat_map(|node| &node.outputs);
+        let largest = outlets.map(|outlet| size(&outlet.fact)).max().unwrap_or(0);
+        let needed = largest * size_of::<f32>() * ALIVE;
+        if self.tile.is_none_or(|bytes| needed <= bytes) {
+            return Ok(None);
+        }
+        let packed = PackedModel::in_f32(&self.path)?;
+        Ok(self.tiles(&packed, needed, inputs).map(|tiles| (packed, tiles)))
     }
 
     /// Has the graph know what was learned after it was made.
@@ -204,7 +277,7 @@ impl Planned {
 
 /// The graph for these inputs, its norms and weights as operators of ours or taken apart, and the type and shape of
 /// each input.
-fn typed(
+pub(super) fn typed(
     proto: &ModelProto,
     path: &Path,
     inputs: &[(&str, Input<'_>)],

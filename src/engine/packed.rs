@@ -14,8 +14,8 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
 
-use super::load;
-use super::packing;
+use super::load::{self, RawWeight};
+use super::packing::{self, Floats};
 use super::weights::{Bytes, Weights};
 
 /// The packed file's name beside `model.onnx`.
@@ -57,6 +57,17 @@ impl PackedModel {
         }
         tracing::warn!("packed weights of {} stay in memory: no place to write them", path.display());
         read(Bytes::hold(&bytes), &source)
+    }
+
+    /// The network at `path` with weights in f32, in memory.
+    pub(super) fn in_f32(path: &Path) -> anyhow::Result<PackedModel> {
+        const SOURCE: [u8; 32] = [0; 32];
+        let mut proto = load::decode(path)?;
+        let directory = path.parent().and_then(Path::to_str);
+        let weights = load::take_weights(&mut proto, directory)?;
+        let weights: Vec<RawWeight> = weights.into_iter().map(RawWeight::into_f32).collect();
+        let bytes = packing::pack(&SOURCE, &proto.encode_to_vec(), &weights, Floats::Kept);
+        read(Bytes::hold(&bytes), &SOURCE)
     }
 
     /// Where the packed file lies, and its size; nothing where it is in memory.
@@ -156,7 +167,7 @@ fn pack(path: &Path, source: &[u8; 32]) -> anyhow::Result<Vec<u8>> {
     let mut proto = load::decode(path)?;
     let directory = path.parent().and_then(Path::to_str);
     let weights = load::take_weights(&mut proto, directory)?;
-    Ok(packing::pack(source, &proto.encode_to_vec(), &weights))
+    Ok(packing::pack(source, &proto.encode_to_vec(), &weights, Floats::Quantized))
 }
 
 /// Writes under a temporary name, makes sure that it is on the disk, then renames: a reader finds all of it or

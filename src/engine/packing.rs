@@ -34,11 +34,20 @@ pub(super) struct Contents {
     pub(super) graph: Vec<u8>,
 }
 
+/// What becomes of weights in f32 where all are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Floats {
+    /// s8, where that is worth it.
+    Quantized,
+    Kept,
+}
+
 /// The bytes of a packed file.
-pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight]) -> Vec<u8> {
+pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], floats: Floats) -> Vec<u8> {
     let mut records = Vec::new();
     let mut payload: Vec<u8> = Vec::new();
-    let float_graph = weights.iter().all(|weight| matches!(weight.values, Values::Float(_)));
+    let float_graph =
+        floats == Floats::Quantized && weights.iter().all(|weight| matches!(weight.values, Values::Float(_)));
     for weight in weights {
         let quantized;
         let values = match &weight.values {
@@ -283,7 +292,7 @@ mod tests {
                 values: Values::Float(wave(160)),
             },
         ];
-        pack(&SOURCE, b"graph", &weights)
+        pack(&SOURCE, b"graph", &weights, Floats::Quantized)
     }
 
     /// The file with its contents changed by `change`, and a digest that says they are right.

@@ -1,13 +1,15 @@
 //! Group and layer norms with what follows them: the affine map, the activation, and the coding for a layer that
 //! reads codes.
 
+use std::ops::Range;
+
 use super::Machine;
 use crate::engine::kernels::codes::Codes;
 use crate::engine::kernels::float;
 use crate::engine::lower::Norm;
 
 /// Rows whose sums are taken in f32 before they are added up in f64.
-const BLOCK: usize = 64;
+pub(in crate::engine) const BLOCK: usize = 64;
 
 /// Where the rows go.
 pub(in crate::engine) enum Target<'a> {
@@ -15,11 +17,32 @@ pub(in crate::engine) enum Target<'a> {
     Codes(&'a mut Codes),
 }
 
-pub(in crate::engine) fn norm(machine: &Machine, norm: &Norm, input: &[f32], target: Target<'_>) {
+/// For each entry of the batch the gain and shift of every channel: norm and affine map in one.
+pub(in crate::engine) type ChannelMaps = Vec<[Vec<f32>; 2]>;
+
+/// With `imposed` maps the input is not asked for its mean and variance.
+pub(in crate::engine) fn norm(
+    machine: &Machine,
+    norm: &Norm,
+    imposed: Option<&ChannelMaps>,
+    input: &[f32],
+    target: Target<'_>,
+) {
     let channels = norm.channels;
-    // A layer norm finds its mean row by row, on the way.
-    let affine =
-        if norm.rows == 1 && norm.groups == 1 { Vec::new() } else { channel_maps(machine, norm, input) };
+    let own;
+    let affine = match imposed {
+        Some(maps) => maps,
+        None => {
+            // A layer norm finds its mean row by row, on the way.
+            let by_row = norm.rows == 1 && norm.groups == 1;
+            own = if by_row {
+                Vec::new()
+            } else {
+                channel_maps(norm, norm.rows, &moments(machine, norm, 0..norm.rows, input))
+            };
+            &own
+        }
+    };
     let apply = |row: usize, out: &mut [f32], scratch: &mut [Vec<f32>; 2]| {
         let values = &input[row * channels..][..channels];
         let (gain, shift): (&[f32], &[f32]) = match affine.get(row / norm.rows) {
@@ -62,21 +85,33 @@ pub(in crate::engine) fn norm(machine: &Machine, norm: &Norm, input: &[f32], tar
     }
 }
 
-/// For each entry of the batch the gain and shift of every channel: norm and affine map in one.
-fn channel_maps(machine: &Machine, norm: &Norm, input: &[f32]) -> Vec<[Vec<f32>; 2]> {
-    let Norm { batch, rows, channels, groups, .. } = *norm;
-    let blocks = rows.div_ceil(BLOCK);
-    // Sums and sums of squares of every block, the same blocks for any number of threads.
-    let mut moments = vec![0.0_f32; batch * blocks * 2 * channels];
+/// Sums and sums of squares of every channel over every block of `rows`, for each entry of the batch: the same blocks
+/// for any number of threads.
+pub(in crate::engine) fn moments(
+    machine: &Machine,
+    norm: &Norm,
+    rows: Range<usize>,
+    input: &[f32],
+) -> Vec<f32> {
+    let channels = norm.channels;
+    let blocks = rows.len().div_ceil(BLOCK);
+    let mut moments = vec![0.0_f32; norm.batch * blocks * 2 * channels];
     machine.pool.each(machine.pool.rows(&mut moments, 2 * channels), |(first, part)| {
         for (at, moments) in part.chunks_exact_mut(2 * channels).enumerate() {
             let (entry, block) = ((first + at) / blocks, (first + at) % blocks);
-            let count = BLOCK.min(rows - block * BLOCK);
-            let values = &input[(entry * rows + block * BLOCK) * channels..][..count * channels];
+            let start = rows.start + block * BLOCK;
+            let count = BLOCK.min(rows.end - start);
+            let values = &input[(entry * norm.rows + start) * channels..][..count * channels];
             let (sums, squares) = moments.split_at_mut(channels);
             float::moments(machine.unit.level, values, sums, squares);
         }
     });
+    moments
+}
+
+/// What the norm does to each channel, by the [`moments`] of all its `rows`.
+pub(in crate::engine) fn channel_maps(norm: &Norm, rows: usize, moments: &[f32]) -> ChannelMaps {
+    let Norm { batch, channels, groups, .. } = *norm;
     let size = channels / groups;
     let count = (rows * size) as f64;
     let entry_map = |moments: &[f32]| {
@@ -97,7 +132,7 @@ fn channel_maps(machine: &Machine, norm: &Norm, input: &[f32]) -> Vec<[Vec<f32>;
         }
         maps
     };
-    moments.chunks_exact(blocks * 2 * channels).map(entry_map).collect()
+    moments.chunks_exact(moments.len() / batch).map(entry_map).collect()
 }
 
 #[cfg(test)]
@@ -131,7 +166,7 @@ mod tests {
                     let unit = Unit::of(Isa::choose().unwrap());
                     let machine = Machine { pool: Pool::new(threads), unit };
                     let mut out = vec![0.0; input.len()];
-                    norm(&machine, &norm_op, &input, Target::Floats(&mut out));
+                    norm(&machine, &norm_op, None, &input, Target::Floats(&mut out));
                     out
                 })
                 .collect();

@@ -1,8 +1,13 @@
 //! A lowered graph made ready to run: which buffer each node fills, which of them share memory, what need not run
 //! again.
 
+mod bands;
+mod places;
+mod times;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use tract_onnx::prelude::*;
@@ -12,15 +17,16 @@ use super::kernels::attention::Head;
 use super::kernels::codes::Codes;
 use super::kernels::finish::Epilogue;
 use super::kernels::gemm::{FloatProducts, IntProducts, PAIR, run as gemm};
-use super::lower::{Gemm, Graph, Node, NodeId, Op};
+use super::lower::{Gemm, Graph, NodeId, Op};
 use super::ops::Machine;
 use super::ops::attention::{Inputs, attention};
 use super::ops::copy::copy;
 use super::ops::elementwise::{binary, map};
 use super::ops::encode::encode;
-use super::ops::norm::{Target, norm};
-use super::slots::{Life, share};
+use super::ops::norm::{ChannelMaps, Target, norm};
+use super::slots::share;
 use super::weights::{Packed, Weights};
+use places::{Coded, coded, is_kept, lives};
 
 /// Where the result of a node is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +55,19 @@ pub(super) struct Plan {
     depends: Vec<u64>,
     places: Vec<Place>,
     code_places: Vec<Option<usize>>,
+    /// Empty until the first run.
     floats: Vec<Vec<f32>>,
+    /// How long each of `floats` is to be.
+    lengths: Vec<usize>,
     codes: Vec<Codes>,
     tensors: Vec<Option<TValue>>,
     /// Memory for keys and values of attention heads.
     heads: Vec<Head>,
     last_inputs: Vec<Option<Tensor>>,
+    /// Norms that do not look at their input for statistics: it is a part of a picture only.
+    imposed: HashMap<NodeId, ChannelMaps>,
+    /// Memory for all buffers, bytes.
+    bytes: usize,
     /// Time by kind of operation, while somebody measures.
     times: Option<Vec<KindTime>>,
 }
@@ -107,10 +120,13 @@ impl Plan {
         });
         let places = places.collect();
         Plan {
+            bytes: floats.iter().sum::<usize>() * size_of::<f32>() + codes.iter().sum::<usize>(),
+            imposed: HashMap::new(),
             depends,
             places,
             code_places,
-            floats: floats.into_iter().map(|len| vec![0.0; len]).collect(),
+            floats: vec![Vec::new(); floats.len()],
+            lengths: floats,
             codes: codes.into_iter().map(|_| Codes::default()).collect(),
             tensors,
             heads: Vec::new(),
@@ -134,13 +150,22 @@ impl Plan {
         let first_run = self.last_inputs.is_empty();
         // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
         self.last_inputs.clear();
+        let runs = |step: &Step| {
+            let (Step::Node(id) | Step::Encode(id)) = *step;
+            first_run || !is_kept(self.depends[id]) || self.depends[id] & changed != 0
+        };
+        let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
+        self.execute(weights, &steps)?;
+        self.last_inputs = inputs.into_iter().map(Some).collect();
+        let view = &self.graph.outputs[output];
+        Ok((view.shape(), self.values(view.node).to_vec()))
+    }
+
+    fn execute(&mut self, weights: &Weights, steps: &[Step]) -> anyhow::Result<()> {
         let machine = self.machine.clone();
         machine.pool.enter(|| {
-            for step in self.steps.clone() {
+            for step in steps.iter().copied() {
                 let (Step::Node(id) | Step::Encode(id)) = step;
-                if !first_run && is_kept(self.depends[id]) && self.depends[id] & changed == 0 {
-                    continue;
-                }
                 let started = Instant::now();
                 let node = &self.graph.nodes[id];
                 let context = || format!("node '{}' ({})", node.name, node.op.kind());
@@ -152,10 +177,7 @@ impl Plan {
                 self.measure(step, started.elapsed());
             }
             anyhow::Ok(())
-        })?;
-        self.last_inputs = inputs.into_iter().map(Some).collect();
-        let view = &self.graph.outputs[output];
-        Ok((view.shape(), self.values(view.node).to_vec()))
+        })
     }
 
     /// Bits of the inputs that are not what they were.
@@ -171,6 +193,11 @@ impl Plan {
     }
 
     fn fill_inputs(&mut self, inputs: &[Tensor]) -> anyhow::Result<()> {
+        for (buffer, length) in self.floats.iter_mut().zip(&self.lengths) {
+            if buffer.is_empty() {
+                *buffer = vec![0.0; *length];
+            }
+        }
         for (id, node) in self.graph.nodes.iter().enumerate() {
             let Op::Input(at) = node.op else {
                 continue;
@@ -230,7 +257,7 @@ impl Plan {
             (&self.graph.nodes[id].op, self.code_places[id], self.places[id])
         {
             let mut codes = std::mem::take(&mut self.codes[slot]);
-            norm(&self.machine, op, self.values(op.input), Target::Codes(&mut codes));
+            norm(&self.machine, op, self.imposed.get(&id), self.values(op.input), Target::Codes(&mut codes));
             self.codes[slot] = codes;
             return Ok(());
         }
@@ -242,7 +269,10 @@ impl Plan {
         let out = &mut buffer[..self.graph.nodes[id].len()];
         match &self.graph.nodes[id].op {
             Op::Gemm(op) => self.gemm(op, weights, out),
-            Op::Norm(op) => norm(&self.machine, op, self.values(op.input), Target::Floats(out)),
+            Op::Norm(op) => {
+                let imposed = self.imposed.get(&id);
+                norm(&self.machine, op, imposed, self.values(op.input), Target::Floats(out));
+            }
             Op::Attention(op) => {
                 let inputs = Inputs {
                     query: self.values(op.query.node),
@@ -324,69 +354,6 @@ impl Plan {
         }
         Ok(())
     }
-
-    fn measure(&mut self, step: Step, time: Duration) {
-        let Some(times) = &mut self.times else {
-            return;
-        };
-        let (kind, macs) = match step {
-            Step::Encode(_) => ("encode", 0.0),
-            Step::Node(id) => (self.graph.nodes[id].op.kind(), macs(&self.graph, id)),
-        };
-        let at = times.iter().position(|entry| entry.kind == kind).unwrap_or_else(|| {
-            times.push(KindTime { kind, time: Duration::ZERO, count: 0, macs: 0.0 });
-            times.len() - 1
-        });
-        times[at].time += time;
-        times[at].count += 1;
-        times[at].macs += macs;
-    }
-
-    /// From now on adds up time by kind of operation; returns what was added up so far.
-    pub(super) fn take_times(&mut self) -> Vec<KindTime> {
-        self.times.replace(Vec::new()).unwrap_or_default()
-    }
-
-    /// Operations by kind, and those that tract runs.
-    pub(super) fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
-        let mut kinds: Vec<(&'static str, usize)> = Vec::new();
-        let mut foreign = Vec::new();
-        for step in &self.steps {
-            let (kind, node) = match step {
-                Step::Encode(_) => ("encode", None),
-                Step::Node(id) => (self.graph.nodes[*id].op.kind(), Some(&self.graph.nodes[*id])),
-            };
-            match kinds.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, count)) => *count += 1,
-                None => kinds.push((kind, 1)),
-            }
-            if let Some(Node { name, op: Op::Foreign(op, _), .. }) = node {
-                foreign.push(format!("{name} ({})", op.name()));
-            }
-        }
-        (kinds, foreign)
-    }
-}
-
-/// Whether what depends on these inputs keeps its results, and runs again only when its input changes: what depends on
-/// one other than the first (the prompt, the time step), or on none. The first input changes at every call.
-fn is_kept(depends: u64) -> bool {
-    depends.count_ones() <= 1 && depends & 1 == 0
-}
-
-/// Multiplications that a node takes.
-fn macs(graph: &Graph, id: NodeId) -> f64 {
-    match &graph.nodes[id].op {
-        Op::Gemm(gemm) => {
-            let inputs = graph.nodes[gemm.input].len() / gemm.geometry.input_rows();
-            (gemm.geometry.output_rows() * gemm.geometry.taps() * gemm.channels * inputs) as f64
-        }
-        Op::Attention(attention) => {
-            let keys = attention.key.shape()[1];
-            (attention.query.len() * keys + attention.output.len() * keys) as f64
-        }
-        _ => 0.0,
-    }
 }
 
 fn constant(op: &Op) -> Option<TValue> {
@@ -394,67 +361,4 @@ fn constant(op: &Op) -> Option<TValue> {
         Op::Tensor(tensor) | Op::Weight(tensor) => Some(Arc::clone(tensor).into_tvalue()),
         _ => None,
     }
-}
-
-/// How a node's rows reach integer kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coded {
-    No,
-    /// As codes and as floats.
-    Beside,
-    /// As codes only: a norm that nobody else reads.
-    Instead,
-}
-
-fn coded(graph: &Graph, weights: &Weights, uses: &[usize]) -> Vec<Coded> {
-    let mut readers = vec![0; graph.nodes.len()];
-    let mut widths = vec![0; graph.nodes.len()];
-    for (id, node) in graph.nodes.iter().enumerate() {
-        if let (Op::Gemm(gemm), true) = (&node.op, uses[id] > 0)
-            && matches!(weights.get(gemm.weight), Packed::Int8(_))
-        {
-            readers[gemm.input] += 1;
-            widths[gemm.input] = graph.nodes[gemm.input].len() / gemm.geometry.input_rows();
-        }
-    }
-    let coded = |(id, node): (NodeId, &Node)| match readers[id] {
-        0 => Coded::No,
-        count => match &node.op {
-            Op::Norm(norm) if count == uses[id] && norm.channels == widths[id] => Coded::Instead,
-            _ => Coded::Beside,
-        },
-    };
-    graph.nodes.iter().enumerate().map(coded).collect()
-}
-
-/// From which step to which each buffer has to last, in the order of the nodes.
-fn lives(
-    graph: &Graph,
-    steps: &[Step],
-    of: &dyn Fn(NodeId) -> bool,
-    kept: &dyn Fn(NodeId) -> bool,
-) -> Vec<Option<Life>> {
-    let mut lives: Vec<Option<Life>> =
-        (0..graph.nodes.len()).map(|id| of(id).then(|| Life { from: 0, to: 0, kept: kept(id) })).collect();
-    let mut begun = vec![false; graph.nodes.len()];
-    for (at, step) in steps.iter().enumerate() {
-        let (Step::Node(id) | Step::Encode(id)) = *step;
-        // Inputs are there from the start.
-        let begins = !std::mem::replace(&mut begun[id], true) && !matches!(graph.nodes[id].op, Op::Input(_));
-        let reads = if *step == Step::Node(id) { graph.nodes[id].op.reads() } else { Vec::new() };
-        for touched in std::iter::once(id).chain(reads) {
-            if let Some(life) = &mut lives[touched] {
-                life.to = at;
-                if touched == id && begins {
-                    life.from = at;
-                }
-            }
-        }
-    }
-    for output in &graph.outputs {
-        if let Some(life) = &mut lives[output.node] {
-            life.to = steps.len();
-        }
-    }
-    lives
 }
