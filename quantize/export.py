@@ -13,6 +13,7 @@ written here and by `optimum-cli export onnx` are loaded the same way:
     unet_*        further UNets of the folder (a distilled one, say), like unet
     vae_decoder   latent_sample [B, 4, h, w] -> sample [B, 3, H, W] in -1..1 (latents already unscaled)
     vae_encoder   sample [B, 3, H, W] -> latent_parameters [B, 8, h, w] (mean, log variance)
+    vae_decoder_tiny  like vae_decoder, of an AutoencoderTiny (TAESD) in the folder's vae_tiny, if there is one
 
 The TorchScript exporter is used: its graphs are plain (MatMul + Softmax attention, constants folded)
 and every runtime knows them.
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
@@ -76,7 +77,7 @@ class Unet(torch.nn.Module):
 
 
 class VaeDecoder(torch.nn.Module):
-    def __init__(self, model: AutoencoderKL):
+    def __init__(self, model: AutoencoderKL | AutoencoderTiny):
         super().__init__()
         self.model = model
 
@@ -173,6 +174,12 @@ def export_vae(source: Path, target: Path) -> None:
         shutil.copy(source / "config.json", target / part / "config.json")
 
 
+def export_tiny_vae(source: Path, target: Path) -> None:
+    vae = AutoencoderTiny.from_pretrained(source).float()
+    write_onnx(VaeDecoder(vae), {"latent_sample": torch.randn(2, vae.config.latent_channels, 8, 8)}, ["sample"],
+               {"latent_sample": SMALL, "sample": PLANE}, target / "model.onnx")
+
+
 def export(source: Path, target: Path) -> None:
     torch.manual_seed(0)
     parts = {"text_encoder": export_text_encoder, "image_encoder": export_image_encoder}
@@ -182,6 +189,9 @@ def export(source: Path, target: Path) -> None:
             function(source / name, target / name)
             shutil.copy(source / name / "config.json", target / name / "config.json")
     export_vae(source / "vae", target)
+    if (source / "vae_tiny").exists():
+        export_tiny_vae(source / "vae_tiny", target / "vae_decoder_tiny")
+        shutil.copy(source / "vae_tiny/config.json", target / "vae_decoder_tiny")
     shutil.copy(source / "model_index.json", target)
     for folder in ("scheduler", "tokenizer", "feature_extractor"):
         if (source / folder).exists():

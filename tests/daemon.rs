@@ -89,6 +89,7 @@ impl Running {
                     scheduler: None,
                     unet: "unet".to_owned(),
                     time_cond_proj_dim: None,
+                    decoder: easeld::diffusion::decoding::Decoder::Full,
                 },
                 16,
             )

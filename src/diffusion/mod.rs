@@ -5,6 +5,7 @@
 
 mod canvas;
 pub mod conditioning;
+pub mod decoding;
 mod denoise;
 pub mod guidance;
 pub mod latents;
@@ -17,4 +18,5 @@ pub mod preview;
 pub mod request;
 pub mod schedulers;
 pub mod similarity;
+pub mod upscaling;
 pub mod variation;

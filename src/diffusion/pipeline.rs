@@ -8,6 +8,7 @@ use ndarray::{Array3, Array4, Axis};
 use super::canvas::Canvas;
 pub use super::canvas::Seeds;
 use super::conditioning::{EmbeddingCache, PromptTokens};
+use super::decoding::{Decoder, LatentScaling, decode};
 use super::denoise::Conditions;
 pub use super::origin::Begin;
 use super::origin::Origin;
@@ -29,6 +30,8 @@ pub struct PipelineConfig {
     pub scaling_factor: f64,
     /// Added to the latents after the division.
     pub shift_factor: f64,
+    /// The same of the pack's tiny VAE, where it has one.
+    pub tiny_vae: Option<LatentScaling>,
     /// How the UNet keeps a mask.
     pub masking: Masking,
     /// Makes previews of latents, where the pack knows how.
@@ -41,6 +44,25 @@ pub struct PipelineConfig {
 }
 
 impl PipelineConfig {
+    /// What becomes of latents on their way to the VAE decoder.
+    pub(super) fn vae_scaling(&self) -> LatentScaling {
+        LatentScaling { scaling_factor: self.scaling_factor, shift_factor: self.shift_factor }
+    }
+
+    /// The picture that `latents` will be: by the linear projection, which costs nothing; by the tiny VAE where there is
+    /// no projection, or where it makes the finished picture too.
+    fn preview(
+        &self,
+        models: &mut dyn Models,
+        request: &GenerationRequest,
+        latents: &Array3<f32>,
+    ) -> Result<RgbImage, ModelError> {
+        match &self.latent_rgb {
+            Some(latent_rgb) if request.decoder == Decoder::Full => Ok(latent_rgb.project(latents.view())),
+            _ => Ok(postprocess::to_rgb(decode(models, self, Decoder::Tiny, latents)?.view(), 1)),
+        }
+    }
+
     /// Rows of one UNet call for pictures of this request's size.
     fn rows(&self, request: &GenerationRequest) -> usize {
         let made = request.width * request.height * request.magnification * request.magnification;
@@ -80,12 +102,14 @@ pub enum Progress {
         /// UNet calls in all.
         steps: usize,
     },
-    /// What the first picture will look like, a pixel a latent: after each step of a request that wants to see it.
+    /// What the first picture will look like, a pixel a latent or more: after each step of a request that wants to see it.
     Preview(Arc<RgbImage>),
     /// The VAE decoder is about to run, once a picture.
     VaeDecoder,
     /// Finished pictures are about to be compared with the prompt.
     ImageEncoder,
+    /// Finished pictures are about to be made larger.
+    Upscaler,
 }
 
 /// Why no picture came out.
@@ -203,14 +227,13 @@ fn attempt(
     let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {
         report(Progress::Step { step, steps })?;
-        let latent_rgb = config.latent_rgb.as_ref().filter(|_| request.preview);
         let unet = models.unet(&request.unet)?;
-        let foreseen = conditions.step(unet, &mut canvases, step, steps, latent_rgb.is_some())?;
-        if let (Some(latents), Some(latent_rgb)) = (foreseen, latent_rgb) {
-            report(Progress::Preview(latent_rgb.project(latents.view()).into()))?;
-        }
+        let foreseen = conditions.step(unet, &mut canvases, step, steps, request.preview)?;
         if !canvases.iter().all(Canvas::is_finite) {
             return Err(PipelineError::NotFinite { step: step + 1, steps });
+        }
+        if let Some(latents) = foreseen {
+            report(Progress::Preview(config.preview(models, request, &latents)?.into()))?;
         }
     }
     report(Progress::Step { step: steps, steps })?;
@@ -218,13 +241,11 @@ fn attempt(
     let mut outputs = Vec::with_capacity(canvases.len());
     for Canvas { seeds, latents, .. } in canvases {
         report(Progress::VaeDecoder)?;
-        let unscaled =
-            latents.mapv(|value| value / config.scaling_factor as f32 + config.shift_factor as f32);
-        let decoded = models.vae_decoder()?.decode(unscaled.insert_axis(Axis(0)).view())?;
+        let decoded = decode(models, config, request.decoder, &latents)?;
         if !decoded.iter().all(|value| value.is_finite()) {
             return Err(PipelineError::PictureNotFinite);
         }
-        let image = postprocess::to_rgb(decoded.index_axis(Axis(0), 0), request.magnification);
+        let image = postprocess::to_rgb(decoded.view(), request.magnification);
         outputs.push(Output { image, latents, seeds });
     }
     Ok(outputs)

@@ -81,6 +81,12 @@ pub trait VaeEncoder {
     fn encode(&mut self, sample: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
 }
 
+/// A network that makes pictures larger, by a factor of its own.
+pub trait Upscaler {
+    /// A picture `[1, 3, H, W]` with values in [0, 1] to a larger one of about the same range.
+    fn upscale(&mut self, picture: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError>;
+}
+
 /// Where the networks come from. Loading is lazy; what stays resident is the implementor's policy.
 pub trait Models {
     /// The text encoder, loaded if it was not.
@@ -91,6 +97,14 @@ pub trait Models {
     fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError>;
     /// The VAE decoder, loaded if it was not.
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError>;
+    /// A tiny VAE decoder, loaded if it was not; not every pack has one.
+    fn tiny_vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        Err(ModelError::new("vae_decoder_tiny", "there is none"))
+    }
+    /// The upscaler, loaded if it was not; not every pack has one.
+    fn upscaler(&mut self) -> Result<&mut dyn Upscaler, ModelError> {
+        Err(ModelError::new("upscaler", "there is none"))
+    }
     /// The VAE encoder, loaded if it was not; not every pack has one.
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError>;
     /// From now on the networks run in the graph's own f32 arithmetic (`true`), or as they were set up (`false`); says

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::decoding::Decoder;
 use super::request::FieldError;
 use super::schedulers::{AutoTable, SchedulerConfig, SchedulerName};
 
@@ -28,6 +29,8 @@ pub struct Preset {
     pub unet: String,
     /// The width of its guidance input, where it has one.
     pub time_cond_proj_dim: Option<usize>,
+    /// What makes pixels of latents.
+    pub decoder: Decoder,
 }
 
 /// Longest side over shortest that [`PackDefaults::size_like`] gives.
@@ -51,6 +54,8 @@ pub struct PackDefaults {
     pub scores: bool,
     /// Whether pictures can be shown while they are made.
     pub previews: bool,
+    /// Whether there is a tiny VAE decoder.
+    pub tiny_vae: bool,
     /// Whether pictures can begin from a picture.
     pub encodes: bool,
     /// How a mask is kept.
@@ -79,6 +84,7 @@ impl PackDefaults {
             auto_schedulers: AutoTable::default(),
             scores: false,
             previews: false,
+            tiny_vae: false,
             encodes: false,
             masking: Masking::Blend,
         }
@@ -116,6 +122,13 @@ impl PackDefaults {
     #[must_use]
     pub fn with_previews(mut self, previews: bool) -> Self {
         self.previews = previews;
+        self
+    }
+
+    /// The same for a pack with a tiny VAE decoder.
+    #[must_use]
+    pub fn with_tiny_vae(mut self, tiny_vae: bool) -> Self {
+        self.tiny_vae = tiny_vae;
         self
     }
 

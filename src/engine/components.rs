@@ -4,7 +4,7 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix
 
 use super::network::{Input, Network};
 use crate::diffusion::ports::{
-    ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, VaeDecoder, VaeEncoder,
+    ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, Upscaler, VaeDecoder, VaeEncoder,
 };
 
 pub(super) struct TractTextEncoder(pub(super) Network);
@@ -12,6 +12,7 @@ pub(super) struct TractImageEncoder(pub(super) Network);
 pub(super) struct TractUnet(pub(super) Network);
 pub(super) struct TractVaeDecoder(pub(super) Network);
 pub(super) struct TractVaeEncoder(pub(super) Network);
+pub(super) struct TractUpscaler(pub(super) Network);
 
 impl TextEncoder for TractTextEncoder {
     fn encode(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
@@ -69,19 +70,34 @@ impl VaeEncoder for TractVaeEncoder {
     }
 }
 
+impl Upscaler for TractUpscaler {
+    fn upscale(&mut self, picture: ArrayView4<'_, f32>) -> Result<Array4<f32>, ModelError> {
+        // Exporters call input and output what they like; there is one of each.
+        let output = self.0.run_only(Input::Floats(picture.into_dyn()));
+        into_rank(self.0.component(), "the output", output)
+    }
+}
+
 fn run<D: Dimension>(
     network: &mut Network,
     inputs: &[(&str, Input<'_>)],
     output: &str,
 ) -> Result<ndarray::Array<f32, D>, ModelError> {
-    let component = network.component().to_owned();
-    network
-        .run(inputs, output)
+    let array = network.run(inputs, output);
+    into_rank(network.component(), output, array)
+}
+
+fn into_rank<D: Dimension>(
+    component: &str,
+    output: &str,
+    array: anyhow::Result<ndarray::ArrayD<f32>>,
+) -> Result<ndarray::Array<f32, D>, ModelError> {
+    array
         .and_then(|array| {
             let shape = array.shape().to_vec();
             array.into_dimensionality::<D>().map_err(|_| {
                 anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
             })
         })
-        .map_err(|error| ModelError::new(&component, format!("{error:#}")))
+        .map_err(|error| ModelError::new(component, format!("{error:#}")))
 }

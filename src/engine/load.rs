@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use prost::Message;
 use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType};
@@ -46,6 +46,19 @@ pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
     let proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
     ensure!(proto.graph.is_some(), "not an ONNX file, or a truncated one: it holds no graph");
     Ok(proto)
+}
+
+/// What the graph in `path` calls its only input.
+pub(super) fn only_input(path: &Path) -> anyhow::Result<String> {
+    let graph = decode(path)?.graph.context("no graph")?;
+    // Old exporters list weights among the inputs.
+    let weight = |name: &String| graph.initializer.iter().any(|tensor| tensor.name == *name);
+    let names: Vec<&String> =
+        graph.input.iter().map(|input| &input.name).filter(|name| !weight(name)).collect();
+    match names[..] {
+        [name] => Ok(name.clone()),
+        _ => bail!("it takes {} inputs, {names:?}, not one picture", names.len()),
+    }
 }
 
 /// Takes the weights of convolutions and matrix products out of `proto`; a node that stands for the weight

@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::components::{TractImageEncoder, TractTextEncoder, TractUnet, TractVaeDecoder, TractVaeEncoder};
+use super::components::{
+    TractImageEncoder, TractTextEncoder, TractUnet, TractUpscaler, TractVaeDecoder, TractVaeEncoder,
+};
 use super::kernels::Isa;
 use super::kernels::codes::Unit;
 use super::network::Network;
 use super::ops::Machine;
 use super::pool::Pool;
 use super::{Compute, EngineOptions, Residency};
-use crate::diffusion::ports::{ImageEncoder, ModelError, Models, TextEncoder, Unet, VaeDecoder, VaeEncoder};
+use crate::diffusion::ports::{
+    ImageEncoder, ModelError, Models, TextEncoder, Unet, Upscaler, VaeDecoder, VaeEncoder,
+};
 use crate::text::LearnedWord;
 
 /// Time spent reading and planning each network.
@@ -27,12 +31,15 @@ pub struct LoadTime {
     pub image_encoder: Duration,
     /// Pixels to latents.
     pub vae_encoder: Duration,
+    /// Pixels to more of them.
+    pub upscaler: Duration,
 }
 
 impl LoadTime {
     /// All of them.
     pub fn total(&self) -> Duration {
-        self.text_encoder + self.unet + self.vae_decoder + self.image_encoder + self.vae_encoder
+        let LoadTime { text_encoder, unet, vae_decoder, image_encoder, vae_encoder, upscaler } = *self;
+        text_encoder + unet + vae_decoder + image_encoder + vae_encoder + upscaler
     }
 }
 
@@ -54,6 +61,8 @@ pub struct PackModels {
     unet: Option<(String, TractUnet)>,
     vae_decoder: Option<TractVaeDecoder>,
     vae_encoder: Option<TractVaeEncoder>,
+    tiny_vae_decoder: Option<TractVaeDecoder>,
+    upscaler: Option<TractUpscaler>,
     /// Of networks since dropped, and of resident ones as far as collected.
     load_time: LoadTime,
 }
@@ -74,6 +83,8 @@ impl PackModels {
             unet: None,
             vae_decoder: None,
             vae_encoder: None,
+            tiny_vae_decoder: None,
+            upscaler: None,
             load_time: LoadTime::default(),
         }
     }
@@ -97,6 +108,8 @@ impl PackModels {
         self.unet = None;
         self.vae_decoder = None;
         self.vae_encoder = None;
+        self.tiny_vae_decoder = None;
+        self.upscaler = None;
     }
 
     fn collect_load_time(&mut self) {
@@ -106,6 +119,9 @@ impl PackModels {
             self.image_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
         self.load_time.vae_encoder += self.vae_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.upscaler += self.upscaler.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        self.load_time.vae_decoder +=
+            self.tiny_vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
         self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
     }
 
@@ -114,6 +130,10 @@ impl PackModels {
         if self.residency == Residency::OneAtATime {
             self.release();
         }
+        self.network(component)
+    }
+
+    fn network(&self, component: &str) -> Result<Network, ModelError> {
         let path = self.directory.join(component).join("model.onnx");
         let isa = Isa::choose().map_err(|error| ModelError::new(component, error))?;
         let machine = Machine { pool: self.pool.clone(), unit: Unit::of(isa) };
@@ -152,6 +172,22 @@ impl Models for PackModels {
             self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?.with_tile(self.vae_tile)));
         }
         Ok(self.vae_decoder.as_mut().expect("just loaded"))
+    }
+
+    /// Stays beside the UNet in any case, since it takes turns with it where it makes previews, and is small.
+    fn tiny_vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        if self.tiny_vae_decoder.is_none() {
+            let network = self.network("vae_decoder_tiny")?.with_tile(self.vae_tile);
+            self.tiny_vae_decoder = Some(TractVaeDecoder(network));
+        }
+        Ok(self.tiny_vae_decoder.as_mut().expect("just loaded"))
+    }
+
+    fn upscaler(&mut self) -> Result<&mut dyn Upscaler, ModelError> {
+        if self.upscaler.is_none() {
+            self.upscaler = Some(TractUpscaler(self.open("upscaler")?));
+        }
+        Ok(self.upscaler.as_mut().expect("just loaded"))
     }
 
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {

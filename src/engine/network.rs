@@ -40,6 +40,8 @@ pub(super) struct Network {
     path: PathBuf,
     compute: Compute,
     machine: Machine,
+    /// The name of the only input, once somebody asked.
+    only_input: Option<String>,
     /// Vectors of words that the graph's own table of token embeddings lacks.
     learned: Arc<[Vec<f32>]>,
     /// More bytes than this are not taken for buffers where the picture can be had in bands.
@@ -81,6 +83,7 @@ impl Network {
             compute,
             machine,
             learned,
+            only_input: None,
             tile: None,
             packed: None,
             planned: None,
@@ -111,6 +114,16 @@ impl Network {
     /// As [`Network::run`], for the first output, whatever it is called.
     pub(super) fn run_first(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<ArrayD<f32>> {
         self.run(inputs, FIRST_OUTPUT)
+    }
+
+    /// As [`Network::run`], for a graph with one input and one output, whatever they are called.
+    pub(super) fn run_only(&mut self, input: Input<'_>) -> anyhow::Result<ArrayD<f32>> {
+        let name = match &self.only_input {
+            Some(name) => name.clone(),
+            None => load::only_input(&self.path)?,
+        };
+        self.only_input = Some(name.clone());
+        self.run(&[(&name, input)], FIRST_OUTPUT)
     }
 
     /// Time by kind of operation, where our own kernels run.

@@ -22,6 +22,8 @@ pub struct StageSeconds {
     pub vae_decoder: f64,
     /// Comparing pictures with the prompt, where that was asked for.
     pub image_encoder: f64,
+    /// Making finished pictures larger, where that was asked for.
+    pub upscaler: f64,
     /// From request to PNG.
     pub total: f64,
 }
@@ -31,7 +33,7 @@ pub(super) struct StageClock {
     started: Instant,
     entered: Instant,
     stage: Option<Stage>,
-    spent: [Duration; 5],
+    spent: [Duration; 6],
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -41,12 +43,13 @@ enum Stage {
     Unet,
     VaeDecoder,
     ImageEncoder,
+    Upscaler,
 }
 
 impl StageClock {
     pub(super) fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 5] }
+        Self { started: now, entered: now, stage: None, spent: [Duration::ZERO; 6] }
     }
 
     pub(super) fn enter(&mut self, progress: &Progress) {
@@ -57,6 +60,7 @@ impl StageClock {
             Progress::Step { .. } => Stage::Unet,
             Progress::VaeDecoder => Stage::VaeDecoder,
             Progress::ImageEncoder => Stage::ImageEncoder,
+            Progress::Upscaler => Stage::Upscaler,
         };
         if self.stage != Some(stage) {
             self.leave();
@@ -83,6 +87,7 @@ impl StageClock {
             unet: net(Stage::Unet, load.unet),
             vae_decoder: net(Stage::VaeDecoder, load.vae_decoder),
             image_encoder: net(Stage::ImageEncoder, load.image_encoder),
+            upscaler: net(Stage::Upscaler, load.upscaler),
             total: self.started.elapsed().as_secs_f64(),
         }
     }

@@ -25,7 +25,9 @@ use self::said::Said;
 pub use self::score::ScoreError;
 use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
+use crate::diffusion::ports::Models;
 use crate::diffusion::request::{FieldError, GenerationRequest};
+use crate::diffusion::upscaling;
 use crate::display::{self, PngError};
 use crate::engine::PackModels;
 use crate::packs::{Pack, PackError};
@@ -164,19 +166,31 @@ impl Generator {
             let chosen = self.choose(request, &said, outputs)?;
             self.refuse_concepts(chosen)
         });
+        let pictures = chosen.and_then(|chosen| {
+            if request.upscale > 1 && report(Progress::Upscaler).is_break() {
+                return Err(PipelineError::Cancelled.into());
+            }
+            chosen.into_iter().map(|chosen| self.finish(request, &said, chosen)).collect()
+        });
         let load = self.models.take_load_time();
-        let pictures = chosen?.into_iter().map(|chosen| self.finish(request, &said, chosen));
-        Ok(Made { pictures: pictures.collect::<Result<_, _>>()?, seconds: clock.stop(load) })
+        Ok(Made { pictures: pictures?, seconds: clock.stop(load) })
     }
 
     fn finish(
-        &self,
+        &mut self,
         request: &GenerationRequest,
         said: &Said,
         chosen: Chosen,
     ) -> Result<Picture, GenerationError> {
         let Chosen { output, similarity } = chosen;
-        let image = display::upscale(&output.image, request.upscale);
+        // The pack's own way where it has one of this factor.
+        let image = match self.pack.upscaler {
+            Some(factor) if factor == request.upscale => {
+                let upscaler = self.models.upscaler().map_err(PipelineError::from)?;
+                upscaling::upscale(upscaler, &output.image, factor).map_err(PipelineError::from)?
+            }
+            _ => display::upscale(&output.image, request.upscale),
+        };
         let parameters = self.parameters(request, said, output.seeds);
         Ok(Picture {
             png: display::encode_png(&image, &[("parameters", parameters)])?,

@@ -8,7 +8,7 @@ use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 25] = [
+pub const FIELDS: [&str; 26] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -33,6 +33,7 @@ pub const FIELDS: [&str; 25] = [
     "candidates",
     "min_similarity",
     "preview",
+    "vae_decoder",
     "model",
 ];
 
@@ -184,6 +185,7 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         candidates: take_whole(&mut fields, "candidates")?,
         min_similarity: take_number(&mut fields, "min_similarity")?,
         preview: take_bool(&mut fields, "preview")?,
+        vae_decoder: take_text(&mut fields, "vae_decoder")?,
     };
     let init_image = take_picture(&mut fields, "init_image")?;
     let mask = take_picture(&mut fields, "mask")?;

@@ -192,6 +192,7 @@ mod tests {
                 scheduler: None,
                 unet: "unet".to_owned(),
                 time_cond_proj_dim: None,
+                decoder: crate::diffusion::decoding::Decoder::Full,
             },
             16,
         );

@@ -46,6 +46,7 @@ fn job(prompt: &str) -> Job {
             scheduler: None,
             unet: "unet".to_owned(),
             time_cond_proj_dim: None,
+            decoder: crate::diffusion::decoding::Decoder::Full,
         },
         16,
     );

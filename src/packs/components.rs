@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{PackError, read_json};
+use crate::diffusion::decoding::LatentScaling;
 use crate::diffusion::preview::LatentRgb;
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
@@ -72,6 +73,71 @@ pub(super) fn read_latent_rgb(directory: &Path, vae: &VaeConfig) -> Result<Optio
     Err(PackError::new(path, message))
 }
 
+/// `vae_decoder_tiny/config.json` of an `AutoencoderTiny`, whose latents are those of the pack's VAE.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct TinyVaeConfig {
+    /// Channels of the latents.
+    latent_channels: usize,
+    /// Channels of each level; every level but the last doubles the size.
+    decoder_block_out_channels: Vec<usize>,
+    /// Latents are divided by this before decoding: 1 for TAESD, which takes them as the UNet sees them.
+    #[serde(default = "one")]
+    scaling_factor: f64,
+    /// Added after the division.
+    #[serde(default)]
+    shift_factor: Option<f64>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How the tiny VAE of the pack takes latents, if there is one.
+pub(super) fn read_tiny_vae(directory: &Path, vae: &VaeConfig) -> Result<Option<LatentScaling>, PackError> {
+    if !directory.join("vae_decoder_tiny/model.onnx").is_file() {
+        return Ok(None);
+    }
+    let path = directory.join("vae_decoder_tiny/config.json");
+    let tiny: TinyVaeConfig = read_json(&path)?;
+    let shape = (tiny.latent_channels, halvings(&tiny.decoder_block_out_channels));
+    let wanted = (vae.latent_channels, vae.scale_factor());
+    if shape != wanted {
+        let message = format!(
+            "latent_channels {} and {} pixels per latent should be those of vae_decoder, {} and {}",
+            shape.0, shape.1, wanted.0, wanted.1
+        );
+        return Err(PackError::new(path, message));
+    }
+    if !(tiny.scaling_factor.is_finite() && tiny.scaling_factor > 0.0) {
+        let message = format!("scaling_factor {} is not a positive number", tiny.scaling_factor);
+        return Err(PackError::new(path, message));
+    }
+    let TinyVaeConfig { scaling_factor, shift_factor, .. } = tiny;
+    Ok(Some(LatentScaling { scaling_factor, shift_factor: shift_factor.unwrap_or(0.0) }))
+}
+
+/// `upscaler/config.json`; a network without one makes pictures as much larger as ESRGAN does.
+#[derive(Debug, Clone, Deserialize)]
+struct UpscalerConfig {
+    scale: usize,
+}
+
+/// How many times larger the pack's upscaler makes pictures, if there is one.
+pub(super) fn read_upscaler(directory: &Path) -> Result<Option<usize>, PackError> {
+    const ESRGAN: usize = 4;
+    if !directory.join("upscaler/model.onnx").is_file() {
+        return Ok(None);
+    }
+    let path = directory.join("upscaler/config.json");
+    if !path.is_file() {
+        return Ok(Some(ESRGAN));
+    }
+    match read_json::<UpscalerConfig>(&path)?.scale {
+        scale @ 2..=8 => Ok(Some(scale)),
+        scale => Err(PackError::new(path, format!("scale {scale}: 2 to 8 are allowed"))),
+    }
+}
+
 /// What diffusers' `AutoencoderKL` assumes when its configuration is silent.
 fn stable_diffusion_scaling_factor() -> f64 {
     0.18215
@@ -79,7 +145,7 @@ fn stable_diffusion_scaling_factor() -> f64 {
 
 /// 2^(levels - 1).
 fn halvings(block_out_channels: &[usize]) -> usize {
-    1 << block_out_channels.len().saturating_sub(1)
+    1 << block_out_channels.len().clamp(1, 32).saturating_sub(1)
 }
 
 /// Refuses packs whose parts do not fit each other, or that need what the pipeline does not have.

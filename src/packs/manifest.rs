@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::PackError;
+use crate::diffusion::decoding::Decoder;
 use crate::diffusion::presets::DEFAULT_UNET;
 use crate::diffusion::schedulers::{AutoTable, SchedulerError, SchedulerName};
 use crate::jobs::worker::hex;
@@ -56,10 +57,20 @@ pub struct Preset {
     pub height: Option<usize>,
     /// The component that denoises: a directory of the pack laid out like `unet`, which is the default.
     pub unet: Option<String>,
+    /// `tiny`: pixels are made by the pack's `vae_decoder_tiny`.
+    #[serde(default, deserialize_with = "decoder")]
+    pub vae_decoder: Option<Decoder>,
 }
 
 fn scheduler_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SchedulerName>, D::Error> {
     String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn decoder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Decoder>, D::Error> {
+    String::deserialize(deserializer)?
+        .parse()
+        .map(Some)
+        .map_err(|allowed| D::Error::custom(format!("vae_decoder of a preset is {allowed}")))
 }
 
 fn auto_schedulers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AutoTable>, D::Error> {
@@ -103,13 +114,15 @@ impl Manifest {
 
 /// Files that make pictures what they are: configuration, tokenizer and networks, not documentation.
 fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
-    const PARTS: [&str; 8] = [
+    const PARTS: [&str; 10] = [
         "model_index.json",
         "tokenizer",
         "scheduler",
         "text_encoder",
         "vae_decoder",
         "vae_encoder",
+        "vae_decoder_tiny",
+        "upscaler",
         "image_encoder",
         "feature_extractor",
     ];

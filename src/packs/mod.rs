@@ -19,6 +19,7 @@ pub use components::{UnetConfig, VaeConfig};
 pub use find::{PackNotFound, find};
 pub use manifest::{Manifest, Preset};
 
+use crate::diffusion::decoding::{Decoder, LatentScaling};
 use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
 use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, PackDefaults};
 use crate::diffusion::preview::LatentRgb;
@@ -67,6 +68,10 @@ pub struct Pack {
     pub learned_words: Vec<LearnedWord>,
     /// `preview.json`: how latents look; known of Stable Diffusion 1.x without it.
     pub latent_rgb: Option<LatentRgb>,
+    /// `vae_decoder_tiny/config.json`, where there is such a network.
+    pub tiny_vae: Option<LatentScaling>,
+    /// How many times larger `upscaler/` makes pictures, where there is one.
+    pub upscaler: Option<usize>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
     /// SHA-256 over the checksums of every file of the pack, in hex.
@@ -103,6 +108,9 @@ impl Pack {
             .map_err(|error| PackError::new(&scheduler_path, error))?
             .for_latents();
         let latent_rgb = components::read_latent_rgb(directory, &vae)?;
+        let tiny_vae = components::read_tiny_vae(directory, &vae)?;
+        let upscaler = components::read_upscaler(directory)?;
+        check_decoders(directory, &manifest, tiny_vae.is_some())?;
         let learned_words = embeddings::read(directory, unet.cross_attention_dim)?;
         let hash = manifest.pack_hash(directory)?;
         let name =
@@ -116,6 +124,8 @@ impl Pack {
             vae,
             learned_words,
             latent_rgb,
+            tiny_vae,
+            upscaler,
             scheduler,
             hash,
         })
@@ -149,6 +159,7 @@ impl Pack {
             vae_scale_factor: self.vae.scale_factor(),
             scaling_factor: self.vae.scaling_factor,
             shift_factor: self.vae.shift_factor.unwrap_or(0.0),
+            tiny_vae: self.tiny_vae,
             scheduler: self.scheduler.clone(),
             masking: self.masking(),
             latent_rgb: self.latent_rgb.clone(),
@@ -167,7 +178,8 @@ impl Pack {
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
         let table = self.manifest.auto_schedulers.clone().unwrap_or_default();
         let defaults = defaults.with_auto_schedulers(table);
-        let defaults = defaults.with_previews(self.latent_rgb.is_some());
+        let defaults = defaults.with_previews(self.latent_rgb.is_some() || self.tiny_vae.is_some());
+        let defaults = defaults.with_tiny_vae(self.tiny_vae.is_some());
         let encodes = self.directory.join(VAE_ENCODER).is_file();
         let defaults = defaults.with_encoder(encodes, self.masking());
         named.iter().fold(defaults, |all, (name, preset)| all.with_preset(name, self.preset(preset)))
@@ -181,6 +193,7 @@ impl Pack {
             steps: preset.steps.unwrap_or(20),
             guidance_scale: preset.guidance_scale.unwrap_or(7.5),
             scheduler: preset.scheduler.clone(),
+            decoder: preset.vae_decoder.unwrap_or_default(),
             time_cond_proj_dim: preset
                 .unet
                 .as_ref()
@@ -188,6 +201,15 @@ impl Pack {
             unet: preset.unet.clone().unwrap_or_else(|| DEFAULT_UNET.to_owned()),
         }
     }
+}
+
+/// A preset may ask for the tiny VAE only where there is one.
+fn check_decoders(directory: &Path, manifest: &Manifest, tiny_vae: bool) -> Result<(), PackError> {
+    if !tiny_vae && manifest.presets.values().any(|preset| preset.vae_decoder == Some(Decoder::Tiny)) {
+        let model = directory.join("vae_decoder_tiny/model.onnx");
+        return Err(PackError::new(model, "is missing, but a preset in easel.toml names it"));
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, PackError> {

@@ -76,9 +76,14 @@ pub(super) struct PictureArgs {
     /// Pixels [default: the pack's]
     #[arg(long, value_name = "H")]
     pub(super) height: Option<u64>,
-    /// Give the finished picture out so many times larger along each side, 1 to 8
+    /// Give the finished picture out so many times larger along each side, 1 to 8: by the pack's upscaler where it has one
+    /// of that factor, else by Lanczos' filter
     #[arg(long, value_name = "N")]
     pub(super) upscale: Option<u64>,
+    /// What makes pixels of latents: full, or tiny (the pack's vae_decoder_tiny, nearly the same at a fraction of the cost)
+    /// [default: the preset's]
+    #[arg(long, value_name = "NAME")]
+    pub(super) vae_decoder: Option<String>,
     /// Write a small JPEG of what the picture will be here after each step
     #[arg(long, value_name = "FILE.jpg", conflicts_with = "batch_file")]
     pub(super) preview: Option<PathBuf>,

@@ -35,6 +35,7 @@ enum Field {
     GuidanceStart,
     GuidanceStop,
     Scheduler,
+    VaeDecoder,
 }
 
 impl FromStr for Axis {
@@ -80,6 +81,7 @@ impl Field {
             Self::GuidanceStart => raw.guidance_start = read(self, value)?,
             Self::GuidanceStop => raw.guidance_stop = read(self, value)?,
             Self::Scheduler => raw.scheduler = text(),
+            Self::VaeDecoder => raw.vae_decoder = text(),
         }
         Ok(())
     }

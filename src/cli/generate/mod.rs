@@ -99,6 +99,7 @@ fn make(
             }
             Progress::VaeDecoder => bar.set_message("developing"),
             Progress::ImageEncoder => bar.set_message("choosing"),
+            Progress::Upscaler => bar.set_message("enlarging"),
         }
         ControlFlow::Continue(())
     })?;

@@ -118,6 +118,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         candidates: several.candidates,
         min_similarity: several.min_similarity,
         preview: picture.preview.is_some().then_some(true),
+        vae_decoder: picture.vae_decoder.clone(),
     })
 }
 

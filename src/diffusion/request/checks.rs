@@ -1,6 +1,7 @@
 //! The checks behind [`GenerationRequest::new`](super::GenerationRequest::new), one a field or a pair that belongs together.
 
 use super::{FieldError, InitImage, Limits};
+use crate::diffusion::decoding::Decoder;
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::presets::{PackDefaults, Preset};
 use crate::diffusion::schedulers::{self, AUTO, Run, SchedulerError, SchedulerName};
@@ -241,11 +242,24 @@ pub(super) fn min_similarity(least: Option<f64>, pack: &PackDefaults) -> Result<
 
 pub(super) fn preview(preview: Option<bool>, pack: &PackDefaults) -> Result<bool, FieldError> {
     if preview == Some(true) && !pack.previews {
-        let message =
-            "this model cannot show what it makes: it has no preview.json (quantize/preview.py writes it)";
+        let message = "this model cannot show what it makes: it has no preview.json (quantize/preview.py writes it), no tiny VAE";
         return Err(FieldError::new("unsupported", "preview", true, message));
     }
     Ok(preview.unwrap_or_default())
+}
+
+pub(super) fn decoder(
+    name: Option<&str>,
+    pack: &PackDefaults,
+    preset: &Preset,
+) -> Result<Decoder, FieldError> {
+    let Some(name) = name else { return Ok(preset.decoder) };
+    let decoder = name.parse().map_err(|allowed: &str| invalid("vae_decoder", name, allowed))?;
+    if decoder == Decoder::Tiny && !pack.tiny_vae {
+        let message = "this model has no vae_decoder_tiny";
+        return Err(FieldError::new("unsupported", "vae_decoder", name, message));
+    }
+    Ok(decoder)
 }
 
 fn needs_scores(field: &str, value: impl ToString, pack: &PackDefaults) -> Result<(), FieldError> {

@@ -6,6 +6,7 @@ mod init_image;
 
 use serde_json::{Map, Value};
 
+use super::decoding::Decoder;
 use super::guidance::Guidance;
 use super::presets::PackDefaults;
 use super::schedulers::{Run, SchedulerError, SchedulerName};
@@ -93,6 +94,8 @@ pub struct RawRequest {
     pub min_similarity: Option<f64>,
     /// Whether to show the picture while it is made.
     pub preview: Option<bool>,
+    /// `full` or `tiny`.
+    pub vae_decoder: Option<String>,
 }
 
 /// A request that keeps all bounds.
@@ -137,6 +140,8 @@ pub struct GenerationRequest {
     pub min_similarity: Option<f64>,
     /// Whether the first picture is shown after each step.
     pub preview: bool,
+    /// What makes pixels of latents.
+    pub decoder: Decoder,
 }
 
 impl GenerationRequest {
@@ -176,6 +181,7 @@ impl GenerationRequest {
         let (num_images, candidates) = checks::images(raw.num_images, raw.candidates, limits, pack)?;
         let min_similarity = checks::min_similarity(raw.min_similarity, pack)?;
         let preview = checks::preview(raw.preview, pack)?;
+        let decoder = checks::decoder(raw.vae_decoder.as_deref(), pack, preset)?;
         Ok(Self {
             prompt: raw.prompt,
             negative_prompt,
@@ -196,6 +202,7 @@ impl GenerationRequest {
             candidates,
             min_similarity,
             preview,
+            decoder,
         })
     }
 

@@ -12,6 +12,7 @@ fn pack() -> PackDefaults {
         scheduler: None,
         unet: "unet".to_owned(),
         time_cond_proj_dim: None,
+        decoder: Decoder::Full,
     };
     let fast = Preset { steps: 2, guidance_scale: 1.0, unet: "unet_fast".to_owned(), ..preset.clone() };
     PackDefaults::new(preset, 16).with_preset("fast", fast)
