@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
 use serde::Serialize;
 
+use super::model::WeightsArg;
 use super::shapes::Shapes;
 use crate::config::Settings;
 use crate::device::logging;
@@ -42,6 +43,9 @@ pub(super) struct BenchArgs {
     /// Which arithmetic
     #[arg(long, value_enum, default_value = "int8")]
     compute: ComputeArg,
+    /// Where int8 weights come from
+    #[arg(long, value_enum, default_value = "mapped")]
+    weights: WeightsArg,
     /// Runs that are timed, after one that is not
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -70,6 +74,7 @@ struct Report {
     component: &'static str,
     isa: &'static str,
     compute: &'static str,
+    weights: &'static str,
     threads: usize,
     width: usize,
     height: usize,
@@ -126,7 +131,8 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         ComputeArg::Int8 => Compute::Int8,
         ComputeArg::F32 => Compute::F32,
     };
-    let options = EngineOptions { threads: args.threads, compute, ..EngineOptions::default() };
+    let weights = args.weights.into();
+    let options = EngineOptions { threads: args.threads, compute, weights, ..EngineOptions::default() };
     let component = match part {
         Part::TextEncoder => "text_encoder",
         Part::VaeDecoder => "vae_decoder",
@@ -160,6 +166,7 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         component,
         isa: isa.name(),
         compute: if compute == Compute::Int8 { "int8" } else { "f32" },
+        weights: if args.weights == WeightsArg::Streamed { "streamed" } else { "mapped" },
         threads,
         width: sizes.width,
         height: sizes.height,
@@ -186,15 +193,17 @@ fn run_once(network: &mut Component, inputs: &mut [(&str, ArrayD<f32>)], run: u1
     }
     let views: Vec<_> = inputs.iter().map(|(name, values)| (*name, values.view())).collect();
     let started = Instant::now();
-    if network.run(&views)? == 0 {
+    if network.run(&views)?.is_empty() {
         bail!("the network gives nothing");
     }
     Ok(started.elapsed().as_secs_f64())
 }
 
 fn print(report: &Report, peak: f64) {
-    let Report { component, isa, compute, threads, width, height, batch, .. } = report;
-    println!("{component}  {width} x {height}, batch {batch}, {compute} on {isa}, {threads} threads");
+    let Report { component, isa, compute, weights, threads, width, height, batch, .. } = report;
+    println!(
+        "{component}  {width} x {height}, batch {batch}, {compute} on {isa}, {weights} weights, {threads} threads"
+    );
     let anonymous = report.anon_peak_kib as f64 / 1024.0;
     let all = report.vm_hwm_kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0);
     println!(

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 31] = [
+pub(super) const KEYS: [Key; 32] = [
     key(
         "mqtt",
         "url",
@@ -171,6 +171,13 @@ pub(super) const KEYS: [Key; 31] = [
         "a whole number from 1 to 268435456",
         None,
         "Most pixels of all pictures together in one call of the UNet, both halves of guidance counted; larger batches take turns.",
+    ),
+    key(
+        "inference",
+        "weights",
+        "\"mapped\" or \"streamed\"",
+        None,
+        "\"mapped\" lets free memory hold the weights; \"streamed\" reads them anew for every step, 64 MiB at a time: for boards with less memory than the model.",
     ),
     key(
         "inference",

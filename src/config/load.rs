@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat};
 
 use super::reader::{Reader, number, text, whole, word, words};
-use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings};
+use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings, WeightSource};
 use crate::mqtt::topics::valid_node_name;
 
 impl Settings {
@@ -85,6 +85,11 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
     reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
     reader.take("inference", "batch_pixels", &mut inference.batch_pixels, whole(1..=1 << 28));
+    reader.take("inference", "weights", &mut inference.weights, |value| match text(value)?.as_str() {
+        "mapped" => Some(WeightSource::Mapped),
+        "streamed" => Some(WeightSource::Streamed),
+        _ => None,
+    });
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
     reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
     let limits = &mut settings.limits;

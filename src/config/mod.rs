@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
-pub use crate::engine::Residency;
+pub use crate::engine::{Residency, WeightSource};
 use crate::mqtt::MqttConfig;
 
 mod defaults;
@@ -76,6 +76,8 @@ pub struct Inference {
     pub prompt_cache: usize,
     /// Most pixels of all pictures together in one UNet call.
     pub batch_pixels: usize,
+    /// Where int8 weights come from.
+    pub weights: WeightSource,
     /// How much memory they may take.
     pub memory: Memory,
 }
@@ -165,6 +167,7 @@ impl Default for Settings {
                 threads: 0,
                 prompt_cache: 16,
                 batch_pixels: BATCH_PIXELS,
+                weights: WeightSource::Mapped,
                 memory: Memory::Auto,
             },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },

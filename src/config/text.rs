@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::{KEYS, Key, SECTIONS};
-use super::{Memory, Residency, Settings};
+use super::{Memory, Residency, Settings, WeightSource};
 
 /// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
 /// stand there commented out.
@@ -58,6 +58,10 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("inference", "threads") => settings.inference.threads.to_string(),
         ("inference", "prompt_cache") => settings.inference.prompt_cache.to_string(),
         ("inference", "batch_pixels") => settings.inference.batch_pixels.to_string(),
+        ("inference", "weights") => quoted(match settings.inference.weights {
+            WeightSource::Mapped => "mapped",
+            WeightSource::Streamed => "streamed",
+        }),
         ("inference", "memory") => quoted(&match settings.inference.memory {
             Memory::Auto => "auto".to_owned(),
             Memory::Bytes(bytes) => bytes.to_string(),

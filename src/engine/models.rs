@@ -42,7 +42,7 @@ pub struct PackModels {
     residency: Residency,
     /// Which arithmetic networks are loaded for; `configured` but for a picture that is tried again.
     compute: Compute,
-    configured: Compute,
+    configured: EngineOptions,
     pool: Pool,
     /// Vectors of learned words, in the order of their ids.
     learned: Arc<[Vec<f32>]>,
@@ -63,7 +63,7 @@ impl PackModels {
             directory: directory.to_owned(),
             residency: options.residency,
             compute: options.compute,
-            configured: options.compute,
+            configured: options,
             pool: Pool::new(options.thread_count()),
             learned: Arc::default(),
             text_encoder: None,
@@ -114,7 +114,7 @@ impl PackModels {
         let path = self.directory.join(component).join("model.onnx");
         let isa = Isa::choose().map_err(|error| ModelError::new(component, error))?;
         let machine = Machine { pool: self.pool.clone(), unit: Unit::of(isa) };
-        Network::new(component, &path, self.compute, machine)
+        Network::new(component, &path, EngineOptions { compute: self.compute, ..self.configured }, machine)
             .map_err(|error| ModelError::new(component, error))
     }
 }
@@ -159,7 +159,7 @@ impl Models for PackModels {
     }
 
     fn force_f32(&mut self, on: bool) -> bool {
-        let compute = if on { Compute::F32 } else { self.configured };
+        let compute = if on { Compute::F32 } else { self.configured.compute };
         let changes = compute != self.compute;
         if changes {
             self.release();

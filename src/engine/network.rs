@@ -15,12 +15,16 @@ use tract_onnx::tract_hir::infer::Factoid;
 
 use super::component::KindTime;
 use super::ops::Machine;
-use super::packed::PackedModel;
+use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
-use super::{Compute, coarse, learned, load, lower};
+use super::{Compute, EngineOptions, coarse, learned, load, lower, quantizers};
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
+
+/// Beyond this a graph is a mistake: all scores of an attention over a picture of 2048 x 2048 pixels, which are never
+/// computed at once, are 8 heads of 2^32.
+const NUMBERS_MAX: usize = 1 << 36;
 
 /// A value for one graph input; integers and floats are cast to the type the graph declares.
 pub(super) enum Input<'a> {
@@ -38,6 +42,7 @@ pub(super) struct Network {
     component: String,
     path: PathBuf,
     compute: Compute,
+    reading: Reading,
     machine: Machine,
     /// Vectors of words that the graph's own table of token embeddings lacks.
     learned: Arc<[Vec<f32>]>,
@@ -65,13 +70,21 @@ impl Network {
     pub(super) fn new(
         component: &str,
         path: &Path,
-        compute: Compute,
+        options: EngineOptions,
         machine: Machine,
     ) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
-        let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
-        let learned = Arc::default();
-        Ok(Self { component, path, compute, machine, learned, packed: None, planned: None, load_time })
+        Ok(Self {
+            component: component.to_owned(),
+            path: path.to_owned(),
+            compute: options.compute,
+            reading: Reading { source: options.weights, check_all: false },
+            machine,
+            learned: Arc::default(),
+            packed: None,
+            planned: None,
+            load_time: Duration::ZERO,
+        })
     }
 
     /// The same network, a text encoder, with vectors for ids from `FIRST_LEARNED_ID` on.
@@ -113,7 +126,7 @@ impl Network {
     /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
-        if self.packed.as_ref().is_some_and(|packed| !packed.is_whole()) {
+        if self.packed.as_ref().is_some_and(|packed| !packed.weights.is_whole()) {
             (self.packed, self.planned) = (None, None); // somebody cut the file
         }
         let result = catch_unwind(AssertUnwindSafe(|| self.plan(inputs)))
@@ -128,21 +141,27 @@ impl Network {
             .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
             .collect::<TractResult<Vec<_>>>()?;
         let index = planned.output_index(output)?;
-        let failed = || format!("{} failed in {}", self.component, self.path.display());
-        match &mut planned.runner {
+        let runner = &mut planned.runner;
+        let (executor, packed) = (self.machine.pool.executor(), &mut self.packed);
+        let run = || match runner {
             Runner::Tract(runnable) => {
                 let values = tensors.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>();
-                let executor = self.machine.pool.executor();
-                let outputs =
-                    multithread_tract_scope(executor, || runnable.run(values)).with_context(failed)?;
+                let outputs = multithread_tract_scope(executor, || runnable.run(values))?;
                 outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
             }
             Runner::Own(plan) => {
-                let weights = &self.packed.as_ref().expect("a plan of ours has its weights").weights;
-                let (shape, values) = plan.run(weights, tensors, index).with_context(failed)?;
+                let weights = &mut packed.as_mut().expect("a plan of ours has its weights").weights;
+                let (shape, values) = plan.run(weights, tensors, index)?;
                 Ok(ArrayD::from_shape_vec(shape, values)?)
             }
+        };
+        let outcome =
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| bail!("it cannot be run (a panic)"));
+        if outcome.is_err() {
+            // Weights may have been damaged while they were in use: they are read anew, every byte checked.
+            (self.packed, self.planned, self.reading.check_all) = (None, None, true);
         }
+        outcome.with_context(|| format!("{} failed in {}", self.component, self.path.display()))
     }
 
     /// Makes sure that the plan fits the shapes of `inputs`.
@@ -155,12 +174,13 @@ impl Network {
         let (model, facts) = match self.compute {
             Compute::F32 => {
                 let mut graph = load::decode(&self.path)?;
+                quantizers::rounded(&mut graph, self.path.parent().and_then(Path::to_str))?;
                 self.teach(&mut graph)?;
                 typed(&graph, &self.path, inputs, false)?
             }
             Compute::Int8 => {
                 if self.packed.is_none() {
-                    let mut packed = PackedModel::open(&self.path)?;
+                    let mut packed = PackedModel::open(&self.path, self.reading)?;
                     self.teach(&mut packed.graph)?;
                     self.packed = Some(packed);
                 }
@@ -176,7 +196,7 @@ impl Network {
         let runner = match &self.packed {
             Some(packed) if self.compute == Compute::Int8 => {
                 let graph = lower::lower(&model, &packed.weights)?;
-                Runner::Own(Box::new(Plan::new(graph, &packed.weights, self.machine.clone())))
+                Runner::Own(Box::new(Plan::new(graph, &packed.weights, self.machine.clone())?))
             }
             _ => Runner::Tract(model.into_optimized()?.into_runnable()?),
         };
@@ -226,7 +246,17 @@ fn typed(
     for (index, (datum_type, shape)) in facts.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(*datum_type, shape))?;
     }
-    Ok((model.into_typed()?, facts))
+    let model = model.into_typed()?;
+    for node in model.nodes() {
+        for fact in node.outputs.iter().map(|output| &output.fact) {
+            let sizes = fact.shape.as_concrete();
+            let count =
+                sizes.map(|sizes| sizes.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)));
+            let fits = count.is_none_or(|count| count.is_some_and(|count| count <= NUMBERS_MAX));
+            ensure!(fits, "node '{}' makes a tensor of {:?}", node.name, fact.shape);
+        }
+    }
+    Ok((model, facts))
 }
 
 impl Input<'_> {

@@ -20,7 +20,7 @@ use super::ops::elementwise::{binary, map};
 use super::ops::encode::encode;
 use super::ops::norm::{Target, norm};
 use super::slots::{Life, share};
-use super::weights::{Packed, Weights};
+use super::weights::{Packed, WeightId, Weights};
 
 /// Where the result of a node is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(mut graph: Graph, weights: &Weights, machine: Machine) -> Plan {
+    pub(super) fn new(mut graph: Graph, weights: &Weights, machine: Machine) -> anyhow::Result<Plan> {
         for node in &mut graph.nodes {
             if let Op::Gemm(gemm) = &mut node.op
                 && !gemm.bias.is_empty()
@@ -96,6 +96,11 @@ impl Plan {
         };
         let (places, floats) = share(&lives(&in_floats), |id| graph.nodes[id].len());
         let (code_places, codes) = share(&lives(&|id| coded[id] != Coded::No), |id| graph.nodes[id].len());
+        for len in &floats {
+            // Zeroed memory is not touched until it is used: what is not there would end the process, so ask first.
+            let asked = Vec::<f32>::new().try_reserve_exact(*len);
+            asked.with_context(|| format!("there is no memory for {len} numbers at once"))?;
+        }
         let mut tensors = Vec::new();
         let places = places.into_iter().enumerate().map(|(id, slot)| match slot {
             Some(slot) => Place::Floats(slot),
@@ -106,7 +111,7 @@ impl Plan {
             None => Place::None,
         });
         let places = places.collect();
-        Plan {
+        Ok(Plan {
             depends,
             places,
             code_places,
@@ -119,13 +124,13 @@ impl Plan {
             machine,
             graph,
             steps,
-        }
+        })
     }
 
     /// Runs the graph and returns the values of output `output` and its shape.
     pub(super) fn run(
         &mut self,
-        weights: &Weights,
+        weights: &mut Weights,
         inputs: Vec<Tensor>,
         output: usize,
     ) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
@@ -135,12 +140,15 @@ impl Plan {
         // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
         self.last_inputs.clear();
         let machine = self.machine.clone();
+        let depends = |step: &Step| match step {
+            Step::Node(id) | Step::Encode(id) => self.depends[*id],
+        };
+        let runs = |step: &Step| first_run || !is_kept(depends(step)) || depends(step) & changed != 0;
+        let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
+        weights.expect(steps.iter().filter_map(|step| self.weight(*step)));
         machine.pool.enter(|| {
-            for step in self.steps.clone() {
+            for step in steps {
                 let (Step::Node(id) | Step::Encode(id)) = step;
-                if !first_run && is_kept(self.depends[id]) && self.depends[id] & changed == 0 {
-                    continue;
-                }
                 let started = Instant::now();
                 let node = &self.graph.nodes[id];
                 let context = || format!("node '{}' ({})", node.name, node.op.kind());
@@ -156,6 +164,17 @@ impl Plan {
         self.last_inputs = inputs.into_iter().map(Some).collect();
         let view = &self.graph.outputs[output];
         Ok((view.shape(), self.values(view.node).to_vec()))
+    }
+
+    /// The weight that a step reads.
+    fn weight(&self, step: Step) -> Option<WeightId> {
+        let Step::Node(id) = step else {
+            return None;
+        };
+        match &self.graph.nodes[id].op {
+            Op::Gemm(gemm) => Some(gemm.weight),
+            _ => None,
+        }
     }
 
     /// Bits of the inputs that are not what they were.
@@ -221,7 +240,7 @@ impl Plan {
         reader.expect("a node that is coded has a reader")
     }
 
-    fn node(&mut self, id: NodeId, weights: &Weights) -> anyhow::Result<()> {
+    fn node(&mut self, id: NodeId, weights: &mut Weights) -> anyhow::Result<()> {
         if let Op::Foreign(op, _) = &self.graph.nodes[id].op {
             let op = op.clone();
             return self.foreign(id, op.as_ref());
@@ -240,8 +259,9 @@ impl Plan {
         let mut buffer = std::mem::take(&mut self.floats[slot]);
         let mut heads = std::mem::take(&mut self.heads);
         let out = &mut buffer[..self.graph.nodes[id].len()];
+        let mut outcome = Ok(());
         match &self.graph.nodes[id].op {
-            Op::Gemm(op) => self.gemm(op, weights, out),
+            Op::Gemm(op) => outcome = self.gemm(op, weights, out),
             Op::Norm(op) => norm(&self.machine, op, self.values(op.input), Target::Floats(out)),
             Op::Attention(op) => {
                 let inputs = Inputs {
@@ -264,12 +284,12 @@ impl Plan {
             Op::Input(_) | Op::Constant(_) | Op::Tensor(_) | Op::Weight(_) | Op::Foreign(..) => {}
         }
         (self.floats[slot], self.heads) = (buffer, heads);
-        Ok(())
+        outcome
     }
 
-    fn gemm(&self, op: &Gemm, weights: &Weights, out: &mut [f32]) {
+    fn gemm(&self, op: &Gemm, weights: &mut Weights, out: &mut [f32]) -> anyhow::Result<()> {
         let Machine { pool, unit } = &self.machine;
-        let packed = weights.get(op.weight);
+        let packed = weights.get(op.weight)?;
         let epilogue = Epilogue {
             scale: if let Packed::Int8(panels) = &packed { panels.scale } else { &[] },
             bias: &op.bias,
@@ -289,6 +309,7 @@ impl Plan {
                 gemm(pool, *unit, &op.geometry, &products, op.channels, &epilogue, out);
             }
         }
+        Ok(())
     }
 
     /// Has tract compute a node.
@@ -411,7 +432,7 @@ fn coded(graph: &Graph, weights: &Weights, uses: &[usize]) -> Vec<Coded> {
     let mut widths = vec![0; graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
         if let (Op::Gemm(gemm), true) = (&node.op, uses[id] > 0)
-            && matches!(weights.get(gemm.weight), Packed::Int8(_))
+            && weights.is_int8(gemm.weight)
         {
             readers[gemm.input] += 1;
             widths[gemm.input] = graph.nodes[gemm.input].len() / gemm.geometry.input_rows();

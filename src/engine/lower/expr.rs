@@ -12,6 +12,8 @@ pub(in crate::engine) enum Two {
     Sub,
     Mul,
     Div,
+    Max,
+    Min,
 }
 
 impl Two {
@@ -21,6 +23,8 @@ impl Two {
             Two::Sub => a - b,
             Two::Mul => a * b,
             Two::Div => a / b,
+            Two::Max => a.max(b),
+            Two::Min => a.min(b),
         }
     }
 }

@@ -33,6 +33,8 @@ pub(in crate::engine) fn binary(machine: &Machine, two: Two, a: &[f32], b: &[f32
             Two::Mul => float::multiply(machine.unit.level, out, b),
             Two::Sub => pairs.for_each(|(out, b)| *out -= b),
             Two::Div => pairs.for_each(|(out, b)| *out /= b),
+            Two::Max => pairs.for_each(|(out, b)| *out = out.max(*b)),
+            Two::Min => pairs.for_each(|(out, b)| *out = out.min(*b)),
         }
     });
 }
