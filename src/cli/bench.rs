@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
 use serde::Serialize;
 
+use super::model::WeightsArg;
 use super::shapes::Shapes;
 use crate::config::Settings;
 use crate::device::logging;
@@ -45,6 +46,9 @@ pub(super) struct BenchArgs {
     /// MiB of buffers from which on a VAE works in bands of the picture [default: never]
     #[arg(long, value_name = "MIB")]
     vae_tile: Option<usize>,
+    /// Where int8 weights come from
+    #[arg(long, value_enum, default_value = "mapped")]
+    weights: WeightsArg,
     /// Runs that are timed, after one that is not
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
@@ -74,6 +78,7 @@ struct Report {
     component: &'static str,
     isa: &'static str,
     compute: &'static str,
+    weights: &'static str,
     threads: usize,
     width: usize,
     height: usize,
@@ -134,6 +139,7 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         threads: args.threads,
         compute,
         vae_tile: args.vae_tile.map(|mib| mib << 20),
+        weights: args.weights.into(),
         ..EngineOptions::default()
     };
     let component = match part {
@@ -170,6 +176,7 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
         component,
         isa: isa.name(),
         compute: if compute == Compute::Int8 { "int8" } else { "f32" },
+        weights: if args.weights == WeightsArg::Streamed { "streamed" } else { "mapped" },
         threads,
         width: sizes.width,
         height: sizes.height,
@@ -196,15 +203,17 @@ fn run_once(network: &mut Component, inputs: &mut [(&str, ArrayD<f32>)], run: u1
     }
     let views: Vec<_> = inputs.iter().map(|(name, values)| (*name, values.view())).collect();
     let started = Instant::now();
-    if network.run(&views)? == 0 {
+    if network.run(&views)?.is_empty() {
         bail!("the network gives nothing");
     }
     Ok(started.elapsed().as_secs_f64())
 }
 
 fn print(report: &Report, peak: f64) {
-    let Report { component, isa, compute, threads, width, height, batch, .. } = report;
-    println!("{component}  {width} x {height}, batch {batch}, {compute} on {isa}, {threads} threads");
+    let Report { component, isa, compute, weights, threads, width, height, batch, .. } = report;
+    println!(
+        "{component}  {width} x {height}, batch {batch}, {compute} on {isa}, {weights} weights, {threads} threads"
+    );
     let anonymous = report.anon_peak_kib as f64 / 1024.0;
     let all = report.vm_hwm_kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0);
     println!(

@@ -1,10 +1,11 @@
 //! Opens the pack that a command works with.
 
 use anyhow::Context;
+use clap::ValueEnum;
 
 use crate::config::{Settings, VaeTile};
 use crate::device::memory;
-use crate::engine::{Compute, EngineOptions};
+use crate::engine::{Compute, EngineOptions, WeightSource};
 use crate::generator::{Generator, GeneratorOptions};
 use crate::packs::{self, Pack};
 
@@ -17,6 +18,24 @@ pub(super) struct Overrides<'a> {
     pub(super) threads: Option<usize>,
     /// `--compute`.
     pub(super) compute: Compute,
+    /// `--weights`.
+    pub(super) weights: Option<WeightsArg>,
+}
+
+/// Where int8 weights come from, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum WeightsArg {
+    Mapped,
+    Streamed,
+}
+
+impl From<WeightsArg> for WeightSource {
+    fn from(arg: WeightsArg) -> WeightSource {
+        match arg {
+            WeightsArg::Mapped => WeightSource::Mapped,
+            WeightsArg::Streamed => WeightSource::Streamed,
+        }
+    }
 }
 
 /// Finds and opens the pack named by `overrides` or `[models] default`; no network is loaded yet.
@@ -29,6 +48,7 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         residency: settings.models.residency,
         compute: overrides.compute,
         vae_tile: vae_tile(settings.inference.vae_tile),
+        weights: overrides.weights.map_or(settings.inference.weights, WeightSource::from),
     };
     let options = GeneratorOptions {
         engine,

@@ -36,7 +36,7 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 32] = [
+pub(super) const KEYS: [Key; 33] = [
     key(
         "mqtt",
         "url",
@@ -179,6 +179,13 @@ pub(super) const KEYS: [Key; 32] = [
         None,
         "Where the VAE's buffers for a picture would take more than this, it works in bands of the picture that keep to it:\n\
          the same picture, for less memory and more time. \"auto\": a quarter of the machine's memory. \"off\": never.",
+    ),
+    key(
+        "inference",
+        "weights",
+        "\"mapped\" or \"streamed\"",
+        None,
+        "\"mapped\" lets free memory hold the weights; \"streamed\" reads them anew for every step, 64 MiB at a time: for boards with less memory than the model.",
     ),
     key(
         "inference",

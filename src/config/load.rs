@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat};
 
 use super::reader::{Reader, number, text, whole, word, words};
-use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile};
+use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile, WeightSource};
 use crate::mqtt::topics::valid_node_name;
 
 impl Settings {
@@ -86,6 +86,11 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
     reader.take("inference", "batch_pixels", &mut inference.batch_pixels, whole(1..=1 << 28));
     reader.take("inference", "vae_tile", &mut inference.vae_tile, |value| parse_vae_tile(&text(value)?));
+    reader.take("inference", "weights", &mut inference.weights, |value| match text(value)?.as_str() {
+        "mapped" => Some(WeightSource::Mapped),
+        "streamed" => Some(WeightSource::Streamed),
+        _ => None,
+    });
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
     reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
     let limits = &mut settings.limits;

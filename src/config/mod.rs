@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
-pub use crate::engine::Residency;
+pub use crate::engine::{Residency, WeightSource};
 use crate::mqtt::MqttConfig;
 
 mod defaults;
@@ -78,6 +78,8 @@ pub struct Inference {
     pub batch_pixels: usize,
     /// How much memory the VAE's buffers may take at once.
     pub vae_tile: VaeTile,
+    /// Where int8 weights come from.
+    pub weights: WeightSource,
     /// How much memory they may take.
     pub memory: Memory,
 }
@@ -179,6 +181,7 @@ impl Default for Settings {
                 prompt_cache: 16,
                 batch_pixels: BATCH_PIXELS,
                 vae_tile: VaeTile::Auto,
+                weights: WeightSource::Mapped,
                 memory: Memory::Auto,
             },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },

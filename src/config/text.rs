@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::{KEYS, Key, SECTIONS};
-use super::{Memory, Residency, Settings, VaeTile};
+use super::{Memory, Residency, Settings, VaeTile, WeightSource};
 
 /// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
 /// stand there commented out.
@@ -62,6 +62,10 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
             VaeTile::Auto => "auto".to_owned(),
             VaeTile::Off => "off".to_owned(),
             VaeTile::Bytes(bytes) => bytes.to_string(),
+        }),
+        ("inference", "weights") => quoted(match settings.inference.weights {
+            WeightSource::Mapped => "mapped",
+            WeightSource::Streamed => "streamed",
         }),
         ("inference", "memory") => quoted(&match settings.inference.memory {
             Memory::Auto => "auto".to_owned(),

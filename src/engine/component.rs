@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ndarray::ArrayViewD;
+use ndarray::{ArrayD, ArrayViewD};
 
 use super::network::{Input, Network};
 use super::{EngineOptions, machine};
@@ -34,22 +34,19 @@ impl Component {
         let path = directory.join(component).join("model.onnx");
         machine(options)
             .map_err(anyhow::Error::from)
-            .and_then(|machine| Network::new(component, &path, options.compute, machine))
+            .and_then(|machine| Network::new(component, &path, options, machine))
             .map(|network| Self(network.with_tile(options.vae_tile.filter(|_| component.starts_with("vae")))))
             .map_err(|error| ModelError::new(component, format!("{error:#}")))
     }
 
-    /// Runs the graph; numbers become what the graph declares. Returns how many values its first output has.
+    /// Runs the graph; numbers become what the graph declares. Returns its first output.
     ///
     /// # Errors
     /// Those of reading, planning and running the graph: file, node, reason.
-    pub fn run(&mut self, inputs: &[(&str, ArrayViewD<'_, f32>)]) -> Result<usize, ModelError> {
+    pub fn run(&mut self, inputs: &[(&str, ArrayViewD<'_, f32>)]) -> Result<ArrayD<f32>, ModelError> {
         let inputs: Vec<_> =
             inputs.iter().map(|(name, values)| (*name, Input::Floats(values.view()))).collect();
-        match self.0.run_first(&inputs) {
-            Ok(output) => Ok(output.len()),
-            Err(error) => Err(self.error(&error)),
-        }
+        self.0.run_first(&inputs).map_err(|error| self.error(&error))
     }
 
     /// Time by kind of operation since this was last asked, or nothing where tract runs the graph; the first call begins

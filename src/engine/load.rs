@@ -11,7 +11,10 @@ use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto, attribu
 use tract_onnx::prelude::*;
 use tract_onnx::tensor::load_tensor;
 
+use super::check::check;
 use super::coarse::WEIGHT;
+use super::halves::widen;
+use super::packing;
 use super::weights::Order;
 
 /// A weight as the graph brings it.
@@ -40,11 +43,14 @@ impl RawWeight {
     }
 }
 
-/// Decodes an ONNX file.
+/// Decodes and checks an ONNX file; halves are f32 from here on.
 pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
     let bytes = fs::read(path)?;
-    let proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
-    ensure!(proto.graph.is_some(), "not an ONNX file, or a truncated one: it holds no graph");
+    let mut proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
+    drop(bytes);
+    let directory = path.parent().and_then(Path::to_str);
+    check(&proto, directory)?;
+    widen(&mut proto, directory)?;
     Ok(proto)
 }
 
@@ -177,7 +183,8 @@ fn order(node: &NodeProto, slot: usize, dims: &[i64]) -> Option<Order> {
     }
 }
 
-/// An s8 weight with a scale per channel, or one for all, and zero points of 0; or u8 around 128, the same numbers.
+/// An s8 weight with a scale per channel, or one for all, and zero points of 0; or u8 around 128, the same numbers. One
+/// with other zero points is quantized anew: kernels know no zero points of weights.
 fn dequantized(
     node: &NodeProto,
     inputs: &[&TensorProto],
@@ -194,7 +201,7 @@ fn dequantized(
     };
     let offset = if codes.datum_type() == u8::datum_type() { 128 } else { 0 };
     let byte = [i8::datum_type(), u8::datum_type()].contains(&codes.datum_type());
-    if !byte || zero.iter().any(|zero| *zero != offset) || scales.datum_type() != f32::datum_type() {
+    if !byte || scales.datum_type() != f32::datum_type() {
         return Ok(None);
     }
     ensure!(codes.len() == order.len(), "weight '{}' has {} numbers", node.output[0], codes.len());
@@ -205,17 +212,31 @@ fn dequantized(
         Order::ChannelsFirst { .. } => 0,
         Order::InputsFirst { .. } => 1,
     };
+    let channels = order.channels();
     let mut scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
     if scales.len() == 1 {
-        scales = vec![scales[0]; order.channels()];
-    } else if axis != channel_axis || scales.len() != order.channels() {
+        scales = vec![scales[0]; channels];
+    } else if axis != channel_axis || scales.len() != channels {
+        return Ok(None);
+    }
+    if zero.len() != 1 && zero.len() != channels {
         return Ok(None);
     }
     let wide = codes.cast_to::<i32>()?;
-    let wide = wide.try_as_plain_ram()?.as_slice::<i32>()?.iter().map(|code| code - offset);
-    // -128 would overflow pairs of products on some instruction sets; no quantizer of ours writes it.
-    let values: Vec<i8> = wide.map(|code| code.clamp(-127, 127) as i8).collect();
-    Ok(Some((codes.shape().to_vec(), Values::Int8(values, scales))))
+    let wide = wide.try_as_plain_ram()?.as_slice::<i32>()?;
+    let values = if zero.iter().all(|zero| *zero == offset) {
+        // -128 would overflow pairs of products on some instruction sets; no quantizer of ours writes it.
+        let codes = wide.iter().map(|code| (code - offset).clamp(-127, 127) as i8);
+        Values::Int8(codes.collect(), scales)
+    } else {
+        let mut floats = vec![0.0; wide.len()];
+        order.each(|at, channel, _, _| {
+            let zero = if zero.len() == 1 { zero[0] } else { zero[channel] };
+            floats[at] = (wide[at] - zero) as f32 * scales[channel];
+        });
+        if packing::is_worth_int8(order) { packing::quantize(&floats, order) } else { Values::Float(floats) }
+    };
+    Ok(Some((codes.shape().to_vec(), values)))
 }
 
 fn stand_in(name: &str, dims: &[usize]) -> NodeProto {

@@ -3,10 +3,13 @@
 //! [`PackModels`] implements the ports of `diffusion` for a pack's directory; what it keeps in memory
 //! between calls is its [`Residency`].
 
+mod check;
 mod coarse;
 mod component;
 mod components;
+mod halves;
 mod kernels;
+mod layer_norms;
 mod learned;
 mod load;
 mod lower;
@@ -18,8 +21,11 @@ mod packing;
 mod plan;
 mod pool;
 mod quantize;
+mod quantizers;
 mod slots;
+mod streamed;
 mod tiles;
+mod trial;
 mod weights;
 
 use serde::Deserialize;
@@ -33,6 +39,8 @@ pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
 pub use packed::prepare;
 pub use quantize::quantize;
+pub use streamed::STAGING_BYTES;
+pub use trial::Trial;
 
 /// What stays in memory once a picture is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -57,6 +65,18 @@ pub enum Compute {
     F32,
 }
 
+/// Where weights come from while a network runs. The numbers are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightSource {
+    /// The packed file is mapped: fastest, and what memory is free holds it.
+    #[default]
+    Mapped,
+    /// The packed file is read layer by layer, ahead of the one at work, into at most [`STAGING_BYTES`]: for machines with
+    /// less memory than a model has weights.
+    Streamed,
+}
+
 /// How the engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineOptions {
@@ -69,6 +89,8 @@ pub struct EngineOptions {
     /// A VAE whose buffers would take more bytes than this works in bands of the picture, each within it; the picture is
     /// the same. Nothing: always at once.
     pub vae_tile: Option<usize>,
+    /// Where int8 weights come from.
+    pub weights: WeightSource,
 }
 
 impl EngineOptions {
@@ -83,3 +105,13 @@ impl EngineOptions {
 fn machine(options: EngineOptions) -> Result<Machine, IsaError> {
     Ok(Machine { pool: Pool::new(options.thread_count()), unit: Unit::of(Isa::choose()?) })
 }
+
+#[cfg(test)]
+#[path = "bad_graphs_tests.rs"]
+mod bad_graphs;
+#[cfg(test)]
+#[path = "exports_tests.rs"]
+mod exports;
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod sources;

@@ -49,7 +49,7 @@ pub struct PackModels {
     residency: Residency,
     /// Which arithmetic networks are loaded for; `configured` but for a picture that is tried again.
     compute: Compute,
-    configured: Compute,
+    configured: EngineOptions,
     pool: Pool,
     /// Bytes from which on the VAE works in bands.
     vae_tile: Option<usize>,
@@ -74,7 +74,7 @@ impl PackModels {
             directory: directory.to_owned(),
             residency: options.residency,
             compute: options.compute,
-            configured: options.compute,
+            configured: options,
             pool: Pool::new(options.thread_count()),
             vae_tile: options.vae_tile,
             learned: Arc::default(),
@@ -137,7 +137,7 @@ impl PackModels {
         let path = self.directory.join(component).join("model.onnx");
         let isa = Isa::choose().map_err(|error| ModelError::new(component, error))?;
         let machine = Machine { pool: self.pool.clone(), unit: Unit::of(isa) };
-        Network::new(component, &path, self.compute, machine)
+        Network::new(component, &path, EngineOptions { compute: self.compute, ..self.configured }, machine)
             .map_err(|error| ModelError::new(component, error))
     }
 }
@@ -198,7 +198,7 @@ impl Models for PackModels {
     }
 
     fn force_f32(&mut self, on: bool) -> bool {
-        let compute = if on { Compute::F32 } else { self.configured };
+        let compute = if on { Compute::F32 } else { self.configured.compute };
         let changes = compute != self.compute;
         if changes {
             self.release();

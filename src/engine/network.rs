@@ -15,13 +15,17 @@ use tract_onnx::tract_hir::infer::Factoid;
 
 use super::component::KindTime;
 use super::ops::Machine;
-use super::packed::PackedModel;
+use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
 use super::tiles::Tiles;
-use super::{Compute, coarse, learned, load, lower};
+use super::{Compute, EngineOptions, coarse, learned, load, lower, quantizers};
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
+
+/// Beyond this a graph is a mistake: all scores of an attention over a picture of 2048 x 2048 pixels, which are never
+/// computed at once, are 8 heads of 2^32.
+const NUMBERS_MAX: usize = 1 << 36;
 
 /// A value for one graph input; integers and floats are cast to the type the graph declares.
 pub(super) enum Input<'a> {
@@ -39,6 +43,7 @@ pub(super) struct Network {
     component: String,
     path: PathBuf,
     compute: Compute,
+    reading: Reading,
     machine: Machine,
     /// The name of the only input, once somebody asked.
     only_input: Option<String>,
@@ -71,23 +76,22 @@ impl Network {
     pub(super) fn new(
         component: &str,
         path: &Path,
-        compute: Compute,
+        options: EngineOptions,
         machine: Machine,
     ) -> anyhow::Result<Self> {
         ensure!(path.is_file(), "{} is missing", path.display());
-        let (component, path, load_time) = (component.to_owned(), path.to_owned(), Duration::ZERO);
-        let learned = Arc::default();
         Ok(Self {
-            component,
-            path,
-            compute,
+            component: component.to_owned(),
+            path: path.to_owned(),
+            compute: options.compute,
+            reading: Reading { source: options.weights, check_all: false },
             machine,
-            learned,
+            learned: Arc::default(),
             only_input: None,
             tile: None,
             packed: None,
             planned: None,
-            load_time,
+            load_time: Duration::ZERO,
         })
     }
 
@@ -145,7 +149,7 @@ impl Network {
     /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
-        if self.packed.as_ref().is_some_and(|packed| !packed.is_whole()) {
+        if self.packed.as_ref().is_some_and(|packed| !packed.weights.is_whole()) {
             (self.packed, self.planned) = (None, None); // somebody cut the file
         }
         let result = catch_unwind(AssertUnwindSafe(|| self.plan(inputs)))
@@ -160,26 +164,33 @@ impl Network {
             .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
             .collect::<TractResult<Vec<_>>>()?;
         let index = planned.output_index(output)?;
-        let packed = self.packed.as_ref();
-        let weights = || &packed.expect("a plan of ours has its weights").weights;
-        let failed = || format!("{} failed in {}", self.component, self.path.display());
-        match &mut planned.runner {
+        let runner = &mut planned.runner;
+        let (executor, packed) = (self.machine.pool.executor(), &mut self.packed);
+        let machine = &self.machine;
+        let mut weights = packed.as_mut().map(|packed| &mut packed.weights);
+        let mut weights = || weights.take().expect("a plan of ours has its weights");
+        let run = || match runner {
             Runner::Tract(runnable) => {
                 let values = tensors.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>();
-                let executor = self.machine.pool.executor();
-                let outputs =
-                    multithread_tract_scope(executor, || runnable.run(values)).with_context(failed)?;
+                let outputs = multithread_tract_scope(executor, || runnable.run(values))?;
                 outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
             }
             Runner::Own(plan) => {
-                let (shape, values) = plan.run(weights(), tensors, index).with_context(failed)?;
+                let (shape, values) = plan.run(weights(), tensors, index)?;
                 Ok(ArrayD::from_shape_vec(shape, values)?)
             }
             Runner::Tiles(tiles) => {
                 let [(_, Input::Floats(picture))] = inputs else { bail!("not one picture") };
-                tiles.run(weights(), &self.machine, picture.view()).with_context(failed)
+                tiles.run(weights(), machine, picture.view())
             }
+        };
+        let outcome =
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| bail!("it cannot be run (a panic)"));
+        if outcome.is_err() {
+            // Weights may have been damaged while they were in use: they are read anew, every byte checked.
+            (self.packed, self.planned, self.reading.check_all) = (None, None, true);
         }
+        outcome.with_context(|| format!("{} failed in {}", self.component, self.path.display()))
     }
 
     /// Makes sure that the plan fits the shapes of `inputs`.
@@ -193,12 +204,13 @@ impl Network {
             Compute::F32 => {
                 self.packed = None;
                 let mut graph = load::decode(&self.path)?;
+                quantizers::rounded(&mut graph, self.path.parent().and_then(Path::to_str))?;
                 self.teach(&mut graph)?;
                 typed(&graph, &self.path, inputs, false)?
             }
             Compute::Int8 => {
                 if self.packed.is_none() {
-                    let mut packed = PackedModel::open(&self.path)?;
+                    let mut packed = PackedModel::open(&self.path, self.reading)?;
                     self.teach(&mut packed.graph)?;
                     self.packed = Some(packed);
                 }
@@ -214,7 +226,7 @@ impl Network {
         let runner = match &self.packed {
             Some(packed) => {
                 let graph = lower::lower(&model, &packed.weights)?;
-                let plan = Plan::new(graph, &packed.weights, self.machine.clone());
+                let plan = Plan::new(graph, &packed.weights, self.machine.clone())?;
                 match self.tiles(packed, plan.bytes(), inputs) {
                     Some(tiles) => Runner::Tiles(tiles),
                     None => Runner::Own(Box::new(plan)),
@@ -312,7 +324,17 @@ pub(super) fn typed(
     for (index, (datum_type, shape)) in facts.iter().enumerate() {
         model.set_input_fact(index, InferenceFact::dt_shape(*datum_type, shape))?;
     }
-    Ok((model.into_typed()?, facts))
+    let model = model.into_typed()?;
+    for node in model.nodes() {
+        for fact in node.outputs.iter().map(|output| &output.fact) {
+            let sizes = fact.shape.as_concrete();
+            let count =
+                sizes.map(|sizes| sizes.iter().try_fold(1_usize, |count, size| count.checked_mul(*size)));
+            let fits = count.is_none_or(|count| count.is_some_and(|count| count <= NUMBERS_MAX));
+            ensure!(fits, "node '{}' makes a tensor of {:?}", node.name, fact.shape);
+        }
+    }
+    Ok((model, facts))
 }
 
 impl Input<'_> {

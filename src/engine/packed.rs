@@ -1,11 +1,13 @@
 //! Finds the packed file of a network, or makes it.
 //!
 //! It lies beside the model; where that directory cannot be written, in the user's cache directory; where neither
-//! can, its bytes stay in memory. A file that is stale, cut or damaged is made anew.
+//! can, its bytes stay in memory. A file that is stale, cut or damaged is made anew. It is never modified: written under
+//! another name, synced, made read-only, renamed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -14,9 +16,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
 
-use super::load::{self, RawWeight};
-use super::packing::{self, Floats};
-use super::weights::{Bytes, Weights};
+use super::load::RawWeight;
+use super::packing::{self, Contents, Floats};
+use super::streamed::Streamed;
+use super::weights::{Lines, Mapped, Record, Source, Weights};
+use super::{WeightSource, layer_norms, load, quantizers};
 
 /// The packed file's name beside `model.onnx`.
 const NAME: &str = "model.packed";
@@ -25,38 +29,41 @@ const NAME: &str = "model.packed";
 pub(super) struct PackedModel {
     pub(super) graph: ModelProto,
     pub(super) weights: Weights,
-    file: Option<Mapped>,
+    /// Where the packed file lies, and its size; nothing where it is in memory.
+    place: Option<(PathBuf, u64)>,
 }
 
-/// The mapped file and the length it should have.
-struct Mapped {
-    path: PathBuf,
-    file: File,
-    length: u64,
+/// How a packed file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) source: WeightSource,
+    /// Weights that are streamed are checked when they are read; this has all of them checked at once, as those of a
+    /// mapped file are.
+    pub(super) check_all: bool,
 }
 
 impl PackedModel {
     /// Opens the packed file of the network at `path`, which is made first if it is missing or unfit.
-    pub(super) fn open(path: &Path) -> anyhow::Result<PackedModel> {
+    pub(super) fn open(path: &Path, reading: Reading) -> anyhow::Result<PackedModel> {
         let source = digest(path)?;
         let places = places(path, &source);
         for place in places.iter().filter(|place| place.is_file()) {
-            match open(place, &source) {
-                Ok(packed) => return Ok(packed),
+            match open(place, &source, reading) {
+                Ok(packed) => return Ok(packed?),
                 Err(error) => tracing::info!(file = %place.display(), "packing again: {error:#}"),
             }
         }
         let bytes = pack(path, &source)?;
         for place in &places {
-            match write(place, &bytes).and_then(|()| open(place, &source)) {
-                Ok(packed) => return Ok(packed),
+            match write(place, &bytes).and_then(|()| open(place, &source, reading)) {
+                Ok(packed) => return Ok(packed?),
                 Err(error) => {
                     tracing::debug!(file = %place.display(), "cannot write packed weights: {error:#}")
                 }
             }
         }
         tracing::warn!("packed weights of {} stay in memory: no place to write them", path.display());
-        read(Bytes::hold(&bytes), &source)
+        PackedModel::in_memory(&bytes, &source)
     }
 
     /// The network at `path` with weights in f32, in memory.
@@ -64,22 +71,27 @@ impl PackedModel {
         const SOURCE: [u8; 32] = [0; 32];
         let mut proto = load::decode(path)?;
         let directory = path.parent().and_then(Path::to_str);
+        quantizers::rounded(&mut proto, directory)?;
         let weights = load::take_weights(&mut proto, directory)?;
         let weights: Vec<RawWeight> = weights.into_iter().map(RawWeight::into_f32).collect();
         let bytes = packing::pack(&SOURCE, &proto.encode_to_vec(), &weights, Floats::Kept);
-        read(Bytes::hold(&bytes), &SOURCE)
+        PackedModel::in_memory(&bytes, &SOURCE)
     }
 
-    /// Where the packed file lies, and its size; nothing where it is in memory.
-    fn place(&self) -> Option<(PathBuf, u64)> {
-        self.file.as_ref().map(|mapped| (mapped.path.clone(), mapped.length))
+    /// From the bytes of a packed file that lies nowhere.
+    fn in_memory(bytes: &[u8], source: &[u8; 32]) -> anyhow::Result<PackedModel> {
+        let contents = packing::read(bytes, source)?;
+        PackedModel::new(contents, |_| Ok(Box::new(Lines::hold(bytes))), None)
     }
 
-    /// Whether the mapped file is still as long as it was: reading a page beyond its end would be a signal.
-    pub(super) fn is_whole(&self) -> bool {
-        let whole =
-            |mapped: &Mapped| mapped.file.metadata().is_ok_and(|metadata| metadata.len() == mapped.length);
-        self.file.as_ref().is_none_or(whole)
+    fn new(
+        contents: Contents,
+        source: impl FnOnce(&[Record]) -> anyhow::Result<Box<dyn Source>>,
+        place: Option<(PathBuf, u64)>,
+    ) -> anyhow::Result<PackedModel> {
+        let graph = ModelProto::decode(&contents.graph[..]).context("its graph is damaged")?;
+        let weights = Weights::new(source(&contents.records)?, contents.records);
+        Ok(PackedModel { graph, weights, place })
     }
 }
 
@@ -90,9 +102,10 @@ impl PackedModel {
 pub fn prepare(directory: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
     let mut places = Vec::new();
     for path in networks(directory)? {
-        let packed = PackedModel::open(&path).with_context(|| path.display().to_string())?;
+        let reading = Reading { source: WeightSource::Mapped, check_all: true };
+        let packed = PackedModel::open(&path, reading).with_context(|| path.display().to_string())?;
         places.push(
-            packed.place().with_context(|| format!("no place to write the weights of {}", path.display()))?,
+            packed.place.with_context(|| format!("no place to write the weights of {}", path.display()))?,
         );
     }
     Ok(places)
@@ -109,8 +122,8 @@ pub(super) fn networks(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// What identifies the model: the digest of its file, and size and time of those with its external data, which it may
-/// take seconds to read.
+/// What identifies the model: the digest of its file, and size and time of those that may hold its external data, which
+/// it may take seconds to read.
 fn digest(path: &Path) -> anyhow::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
@@ -124,10 +137,14 @@ fn digest(path: &Path) -> anyhow::Result<[u8; 32]> {
     let directory = path.parent().context("a file in no directory")?;
     let mut others: Vec<_> = directory.read_dir()?.collect::<Result<_, _>>()?;
     others.sort_by_key(std::fs::DirEntry::file_name);
-    let external =
-        |name: &str| name.contains("onnx_data") || name.contains("onnx.data") || name.ends_with(".bin");
-    for other in others.iter().filter(|other| external(&other.file_name().to_string_lossy())) {
-        let metadata = other.metadata()?;
+    for other in others {
+        let (name, metadata) = (other.file_name(), other.metadata()?);
+        let name = name.to_string_lossy();
+        let known =
+            [".onnx", ".json", ".txt", ".md", ".packed", ".tmp"].iter().any(|end| name.ends_with(end));
+        if known || !metadata.is_file() {
+            continue;
+        }
         let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         hasher.update(other.file_name().as_encoded_bytes());
         hasher.update(metadata.len().to_le_bytes());
@@ -148,24 +165,34 @@ fn places(path: &Path, source: &[u8; 32]) -> Vec<PathBuf> {
     places
 }
 
-fn open(place: &Path, source: &[u8; 32]) -> anyhow::Result<PackedModel> {
+/// The packed file at `place`: an error if it is unfit, and another one, inside, if what is in it cannot be used the way
+/// that was asked for, which packing again would not change.
+fn open(place: &Path, source: &[u8; 32], reading: Reading) -> anyhow::Result<anyhow::Result<PackedModel>> {
     let file = File::open(place)?;
     let length = file.metadata()?.len();
-    let bytes = Bytes::map(&file)?;
-    let mut packed = read(bytes, source)?;
-    packed.file = Some(Mapped { path: place.to_owned(), file, length });
-    Ok(packed)
-}
-
-fn read(bytes: Bytes, source: &[u8; 32]) -> anyhow::Result<PackedModel> {
-    let contents = packing::read(bytes.all(), source)?;
-    let graph = ModelProto::decode(&contents.graph[..]).context("its graph is damaged")?;
-    Ok(PackedModel { graph, weights: Weights::new(bytes, contents.records), file: None })
+    let place = Some((place.to_owned(), length));
+    if reading.source == WeightSource::Mapped || reading.check_all {
+        let mapped = Mapped::new(file.try_clone()?)?;
+        let contents = packing::read(mapped.all(), source)?;
+        if reading.source == WeightSource::Mapped {
+            return Ok(PackedModel::new(contents, |_| Ok(Box::new(mapped)), place));
+        }
+    }
+    let mut header = vec![0; packing::HEADER];
+    file.read_exact_at(&mut header, 0).context("it is cut short")?;
+    let header = packing::read_header(&header, usize::try_from(length)?, source)?;
+    let mut contents = vec![0; header.contents.bytes];
+    file.read_exact_at(&mut contents, header.contents.offset as u64).context("it is cut short")?;
+    let contents = packing::read_contents(&contents, &header)?;
+    let streamed = |records: &[Record]| Ok(Box::new(Streamed::new(file, records)?) as Box<dyn Source>);
+    Ok(PackedModel::new(contents, streamed, place))
 }
 
 fn pack(path: &Path, source: &[u8; 32]) -> anyhow::Result<Vec<u8>> {
     let mut proto = load::decode(path)?;
     let directory = path.parent().and_then(Path::to_str);
+    quantizers::plain(&mut proto, directory)?;
+    layer_norms::whole(&mut proto);
     let weights = load::take_weights(&mut proto, directory)?;
     Ok(packing::pack(source, &proto.encode_to_vec(), &weights, Floats::Quantized))
 }
@@ -182,6 +209,8 @@ fn write(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = PathBuf::from(temporary);
     let written = File::create_new(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
+        // Nobody but root cuts it by accident then.
+        file.set_permissions(fs::Permissions::from_mode(0o444))?;
         file.sync_all()
     });
     let renamed = written.and_then(|()| fs::rename(&temporary, place));

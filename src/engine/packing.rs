@@ -1,8 +1,8 @@
 //! The packed file: the graph without its weights, and the weights in the panels that kernels read.
 //!
 //! ```text
-//! 0      magic, total length, length of the contents, SHA-256 of the source and of the contents, checksum of the rest
-//! 4096   counts, then one record per weight: name, order, kind, where its parts lie; then the graph
+//! 0      magic, total length, length of the contents, SHA-256 of the source and of the contents
+//! 4096   counts, then one record per weight: name, order, kind, where it lies, its checksum; then the graph
 //! ...    weights, scales and sums, each on a multiple of 64, the first on a multiple of 65536
 //! ```
 
@@ -11,21 +11,14 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::{PANEL, QUAD, STEP};
 use super::load::{RawWeight, Values};
-use super::weights::{Order, Record};
+use super::weights::{LINE, Order, Part, Record};
 
 /// Changes whenever this file's layout or the panels' does.
-const MAGIC: &[u8; 16] = b"easeld packed 02";
-const HEADER: usize = 4096;
+const MAGIC: &[u8; 16] = b"easeld packed 03";
+/// Where the contents begin.
+pub(super) const HEADER: usize = 4096;
 /// Pages are at most this large (64-bit ARM).
 const PAGE: usize = 65536;
-const LINE: usize = 64;
-
-/// Where a part of a weight lies, in bytes from the start of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Part {
-    pub(super) offset: usize,
-    pub(super) bytes: usize,
-}
 
 /// Everything a packed file says before the weights themselves.
 pub(super) struct Contents {
@@ -57,42 +50,33 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], float
             }
             values => values,
         };
-        let mut put = |bytes: Vec<u8>| {
-            payload.resize(payload.len().next_multiple_of(LINE), 0);
-            let part = Part { offset: payload.len(), bytes: bytes.len() };
+        let offset = payload.len();
+        let mut put = |bytes: &mut dyn Iterator<Item = u8>| {
             payload.extend(bytes);
-            part
+            payload.resize(payload.len().next_multiple_of(LINE), 0);
         };
-        let floats =
-            |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let (name, order) = (weight.name.clone(), weight.order.clone());
-        records.push(match values {
+        let int8 = match values {
             Values::Int8(codes, scales) => {
                 let (panels, sums) = int8_panels(codes, &order);
                 let mut scales = scales.clone();
                 scales.resize(order.panels() * PANEL, 0.0);
-                let [weights, scales, sums] = [
-                    panels.iter().map(|code| *code as u8).collect(),
-                    floats(&scales),
-                    sums.iter().flat_map(|sum| sum.to_le_bytes()).collect(),
-                ]
-                .map(&mut put);
-                Record { name, order, weights, scales, sums }
+                put(&mut panels.iter().map(|code| *code as u8));
+                put(&mut scales.iter().flat_map(|scale| scale.to_le_bytes()));
+                put(&mut sums.iter().flat_map(|sum| sum.to_le_bytes()));
+                true
             }
             Values::Float(values) => {
-                let weights = put(floats(&float_panels(values, &order)));
-                Record { name, order, weights, scales: Part::default(), sums: Part::default() }
+                put(&mut float_panels(values, &order).iter().flat_map(|value| value.to_le_bytes()));
+                false
             }
-        });
+        };
+        let checksum = checksum(&payload[offset..]);
+        records.push(Record { name, order, int8, offset, checksum });
     }
-    payload.resize(payload.len().next_multiple_of(LINE), 0);
     // Records have the same length wherever the weights begin, so their length is known from a first writing.
     let start = (HEADER + write_contents(&records, graph).len()).next_multiple_of(PAGE);
-    for part in
-        records.iter_mut().flat_map(|record| [&mut record.weights, &mut record.scales, &mut record.sums])
-    {
-        part.offset += start;
-    }
+    records.iter_mut().for_each(|record| record.offset += start);
     let contents = write_contents(&records, graph);
     let mut bytes = Vec::with_capacity(start + payload.len());
     bytes.extend(MAGIC);
@@ -100,7 +84,6 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], float
     bytes.extend((contents.len() as u64).to_le_bytes());
     bytes.extend(source);
     bytes.extend(Sha256::digest(&contents));
-    bytes.extend(checksum(&payload).to_le_bytes());
     bytes.resize(HEADER, 0);
     bytes.extend(contents);
     bytes.resize(start, 0);
@@ -119,43 +102,68 @@ fn write_contents(records: &[Record], graph: &[u8]) -> Vec<u8> {
             Order::ChannelsFirst { channels, inputs, taps } => [0, channels, inputs, taps],
             Order::InputsFirst { inputs, channels } => [1, channels, inputs, 1],
         };
-        for value in [kind, channels, inputs, taps] {
+        for value in [kind, channels, inputs, taps, usize::from(record.int8), record.offset] {
             number(&mut bytes, value);
         }
-        for part in [record.weights, record.scales, record.sums] {
-            number(&mut bytes, part.offset);
-            number(&mut bytes, part.bytes);
-        }
+        bytes.extend(record.checksum.to_le_bytes());
     }
     number(&mut bytes, graph.len());
     bytes.extend(graph);
     bytes
 }
 
-/// Reads and checks everything but the weights; `source` is what the file should have been made from.
-pub(super) fn read(file: &[u8], source: &[u8; 32]) -> anyhow::Result<Contents> {
-    ensure!(file.len() >= HEADER, "it is cut short");
-    let (magic, rest) = file.split_at(MAGIC.len());
+/// What the beginning of a packed file says about the rest.
+pub(super) struct Header {
+    /// Where the contents lie.
+    pub(super) contents: Part,
+    digest: [u8; 32],
+    /// Bytes of the whole file.
+    length: usize,
+}
+
+/// Reads the first [`HEADER`] bytes of a file that is `length` bytes long; `source` is what it should have been made
+/// from.
+pub(super) fn read_header(first: &[u8], length: usize, source: &[u8; 32]) -> anyhow::Result<Header> {
+    ensure!(first.len() >= HEADER, "it is cut short");
+    let (magic, rest) = first.split_at(MAGIC.len());
     ensure!(magic == MAGIC, "another program or version wrote it");
     let number = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes"));
-    let length = usize::try_from(number(8))?;
-    ensure!(number(0) == file.len() as u64, "it is cut short, or longer than it should be");
+    let contents = Part { offset: HEADER, bytes: usize::try_from(number(8))? };
+    ensure!(number(0) == length as u64, "it is cut short, or longer than it should be");
+    ensure!(contents.bytes <= length - HEADER, "it is cut short");
     ensure!(rest[16..48] == source[..], "it was made from another file");
-    let contents = file.get(HEADER..HEADER.saturating_add(length)).context("it is cut short")?;
-    ensure!(Sha256::digest(contents)[..] == rest[48..80], "it is damaged");
-    let start = (HEADER + length).next_multiple_of(PAGE);
-    let payload = file.get(start..).context("it is cut short")?;
-    ensure!(checksum(payload).to_le_bytes() == rest[80..88], "its weights are damaged");
+    Ok(Header { contents, digest: rest[48..80].try_into().expect("thirty-two bytes"), length })
+}
 
+/// Reads and checks everything but the weights.
+pub(super) fn read_contents(contents: &[u8], header: &Header) -> anyhow::Result<Contents> {
+    ensure!(Sha256::digest(contents)[..] == header.digest, "it is damaged");
+    let start = (HEADER + contents.len()).next_multiple_of(PAGE);
     let mut left = contents;
     let count = take_number(&mut left)?;
     let mut records = Vec::new();
     for _ in 0..count {
-        records.push(read_record(&mut left, start, file.len())?);
+        records.push(read_record(&mut left, start, header.length)?);
     }
     let graph = take_number(&mut left)?;
     ensure!(graph == left.len(), "its graph is damaged");
     Ok(Contents { records, graph: left.to_vec() })
+}
+
+/// Whether the bytes of a weight are those that were written.
+pub(super) fn check(record: &Record, bytes: &[u8]) -> anyhow::Result<()> {
+    ensure!(checksum(bytes) == record.checksum, "weight '{}' is damaged", record.name);
+    Ok(())
+}
+
+/// Reads and checks a whole file.
+pub(super) fn read(file: &[u8], source: &[u8; 32]) -> anyhow::Result<Contents> {
+    let header = read_header(file, file.len(), source)?;
+    let contents = read_contents(&file[HEADER..][..header.contents.bytes], &header)?;
+    for record in &contents.records {
+        check(record, &file[record.offset..][..record.span().bytes])?;
+    }
+    Ok(contents)
 }
 
 fn take<'a>(left: &mut &'a [u8], count: usize) -> anyhow::Result<&'a [u8]> {
@@ -164,35 +172,34 @@ fn take<'a>(left: &mut &'a [u8], count: usize) -> anyhow::Result<&'a [u8]> {
     Ok(taken)
 }
 
-fn take_number(left: &mut &[u8]) -> anyhow::Result<usize> {
-    Ok(usize::try_from(u64::from_le_bytes(take(left, 8)?.try_into()?))?)
+fn take_u64(left: &mut &[u8]) -> anyhow::Result<u64> {
+    Ok(u64::from_le_bytes(take(left, 8)?.try_into()?))
 }
 
-/// A record whose parts lie within the file, on whole lines, and have the sizes that its order asks for.
+fn take_number(left: &mut &[u8]) -> anyhow::Result<usize> {
+    Ok(usize::try_from(take_u64(left)?)?)
+}
+
+/// A record whose bytes lie within the file, on whole lines.
 fn read_record(left: &mut &[u8], start: usize, end: usize) -> anyhow::Result<Record> {
     let length = take_number(left)?;
     let name = std::str::from_utf8(take(left, length)?)?.to_owned();
-    let mut numbers = [0; 10];
+    let mut numbers = [0; 6];
     for number in &mut numbers {
         *number = take_number(left)?;
     }
-    let [kind, channels, inputs, taps, parts @ ..] = numbers;
+    let checksum = take_u64(left)?;
+    let [kind, channels, inputs, taps, int8, offset] = numbers;
     let order = match kind {
         0 => Order::ChannelsFirst { channels, inputs, taps },
         1 if taps == 1 => Order::InputsFirst { inputs, channels },
         _ => bail!("weight '{name}' has an unknown order"),
     };
-    let part = |at: usize| Part { offset: parts[2 * at], bytes: parts[2 * at + 1] };
-    let record = Record { name, order, weights: part(0), scales: part(1), sums: part(2) };
-    for part in [record.weights, record.scales, record.sums] {
-        let lies = part.offset >= start
-            && part.offset.is_multiple_of(LINE)
-            && part.offset.checked_add(part.bytes).is_some_and(|last| last <= end);
-        ensure!(lies, "weight '{}' lies outside the file", record.name);
-    }
-    let sizes = [record.weights.bytes, record.scales.bytes, record.sums.bytes];
-    let fits = record.order.sizes().is_some_and(|(int8, float)| sizes == int8 || sizes == float);
-    ensure!(fits, "weight '{}' has the wrong size", record.name);
+    ensure!(int8 <= 1, "weight '{name}' is of an unknown kind");
+    let record = Record { name, order, int8: int8 == 1, offset, checksum };
+    let last = record.parts().and_then(|(_, bytes)| offset.checked_add(bytes));
+    let lies = offset >= start && offset.is_multiple_of(LINE) && last.is_some_and(|last| last <= end);
+    ensure!(lies, "weight '{}' lies outside the file", record.name);
     Ok(record)
 }
 
@@ -274,6 +281,7 @@ fn float_panels(values: &[f32], order: &Order) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::weights::{Lines, Weights};
     use super::*;
 
     const SOURCE: [u8; 32] = [7; 32];
@@ -311,8 +319,8 @@ mod tests {
         assert_eq!(contents.graph, b"graph");
         let names: Vec<&str> = contents.records.iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["conv", "first"]);
-        assert!(contents.records[0].scales.bytes > 0, "a large weight is s8");
-        assert_eq!(contents.records[1].scales.bytes, 0, "one of few inputs stays f32");
+        assert!(contents.records[0].int8, "a large weight is s8");
+        assert!(!contents.records[1].int8, "one of few inputs stays f32");
     }
 
     #[test]
@@ -329,7 +337,8 @@ mod tests {
     #[test]
     fn any_other_byte_is_seen() {
         let file = file();
-        let used = (0..96).chain(HEADER..HEADER + 200).chain((PAGE..file.len()).step_by(97));
+        let length = u64::from_le_bytes(file[24..32].try_into().unwrap()) as usize;
+        let used = (0..96).chain(HEADER..HEADER + length).chain((PAGE..file.len()).step_by(97));
         for at in used {
             let mut other = file.clone();
             other[at] ^= 0x10;
@@ -338,22 +347,43 @@ mod tests {
         assert!(read(&file, &[8; 32]).is_err(), "a file made from another source");
     }
 
-    /// Records that no packer wrote, under a digest that is right.
+    /// Records that no packer wrote, under a digest that is right: what is read lies within the file, and can be used.
     #[test]
     fn forged_records_are_refused_or_lie_within_the_file() {
         let length = file().len();
-        for at in 0..300 {
-            for value in [0, 1, 0x7f, 0x80, 0xff] {
-                let Ok(contents) = read(&forged(|bytes| bytes[at % bytes.len()] = value), &SOURCE) else {
-                    continue;
-                };
-                for Record { weights, scales, sums, .. } in &contents.records {
-                    for part in [weights, scales, sums] {
-                        assert!(part.offset + part.bytes <= length, "byte {at} = {value}");
-                    }
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        let single = (0..300).flat_map(|at| [0, 1, 0x7f, 0x80, 0xff].map(|value| vec![(at, value)]));
+        let several = (0..2000)
+            .map(|_| (0..1 + random() % 6).map(|_| (random() % 300, random() as u8)).collect::<Vec<_>>());
+        let mut read_anyway = 0;
+        for changes in single.chain(several.collect::<Vec<_>>()) {
+            let file = forged(|bytes| {
+                for (at, value) in &changes {
+                    let at = at % bytes.len();
+                    bytes[at] = *value;
                 }
+            });
+            let header = read_header(&file, file.len(), &SOURCE).unwrap();
+            let contents = &file[HEADER..][..header.contents.bytes];
+            let Ok(contents) = read_contents(contents, &header) else {
+                continue;
+            };
+            read_anyway += 1;
+            for record in &contents.records {
+                let Part { offset, bytes } = record.span();
+                assert!(offset + bytes <= length, "{changes:?}");
             }
+            let count = contents.records.len();
+            let mut weights = Weights::new(Box::new(Lines::hold(&file)), contents.records);
+            assert!((0..count).all(|id| weights.get(id).is_ok()), "{changes:?}");
         }
+        assert!(read_anyway > 100, "only {read_anyway} of them came as far as the weights");
     }
 
     #[test]

@@ -1,15 +1,19 @@
-//! Weights of one network, as kernels read them: a mapped file, or the same bytes in memory where no file can be
-//! written.
+//! Weights of one network, as kernels read them, wherever their bytes come from: a mapped file, the same bytes in memory
+//! where no file can be written, or staging buffers (`streamed.rs`).
 
 #![allow(unsafe_code, reason = "maps a file and reads its bytes as numbers; each block says why it holds")]
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
 
 use anyhow::{Context, ensure};
 
 use super::kernels::gemm::Panels;
 use super::kernels::{PANEL, STEP};
-use super::packing::Part;
+
+/// Bytes of a cache line: parts of a packed file and staging buffers begin on one, so that no vector straddles two.
+pub(super) const LINE: usize = 64;
 
 /// How the numbers of a weight are ordered in the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,26 +70,55 @@ impl Order {
         }
     }
 
-    /// Bytes of weights, scales and sums, as s8 and as f32; nothing if they overflow.
-    pub(super) fn sizes(&self) -> Option<([usize; 3], [usize; 3])> {
+    /// Bytes of weights, scales and sums, as s8 or as f32; nothing if they overflow.
+    fn sizes(&self, int8: bool) -> Option<[usize; 3]> {
         let panels = self.channels().checked_next_multiple_of(2 * PANEL)? / PANEL;
         let column = panels.checked_mul(self.taps())?.checked_mul(PANEL)?;
         let stepped = self.inputs().checked_next_multiple_of(STEP)?;
         let float = size_of::<f32>();
-        let int8 = [column.checked_mul(stepped)?, panels * PANEL * float, column.checked_mul(float)?];
-        Some((int8, [column.checked_mul(self.inputs())?.checked_mul(float)?, 0, 0]))
+        if !int8 {
+            return Some([column.checked_mul(self.inputs())?.checked_mul(float)?, 0, 0]);
+        }
+        Some([column.checked_mul(stepped)?, panels.checked_mul(PANEL * float)?, column.checked_mul(float)?])
     }
 }
 
-/// What a packed file says about one weight.
+/// A stretch of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Part {
+    pub(super) offset: usize,
+    pub(super) bytes: usize,
+}
+
+/// What a packed file says about one weight: weights, scales and sums lie one after the other, each on a whole line.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) name: String,
     pub(super) order: Order,
-    /// s8 panels if there are scales, else f32 panels.
-    pub(super) weights: Part,
-    pub(super) scales: Part,
-    pub(super) sums: Part,
+    /// s8 panels with scales and sums, else f32 panels.
+    pub(super) int8: bool,
+    /// Where it begins in the file.
+    pub(super) offset: usize,
+    /// Of all its bytes.
+    pub(super) checksum: u64,
+}
+
+impl Record {
+    /// Where weights, scales and sums lie in the weight's own bytes, and how many those are; nothing if they overflow.
+    pub(super) fn parts(&self) -> Option<([Part; 3], usize)> {
+        let mut end = 0_usize;
+        let mut parts = [Part::default(); 3];
+        for (part, bytes) in parts.iter_mut().zip(self.order.sizes(self.int8)?) {
+            *part = Part { offset: end, bytes };
+            end = end.checked_add(bytes)?.checked_next_multiple_of(LINE)?;
+        }
+        Some((parts, end))
+    }
+
+    /// Where its bytes lie in the file. Whoever reads or writes a record has seen to it that they can be counted.
+    pub(super) fn span(&self) -> Part {
+        Part { offset: self.offset, bytes: self.parts().expect("a size that was checked").1 }
+    }
 }
 
 /// A weight, by its place in the file.
@@ -97,49 +130,129 @@ pub(super) enum Packed<'a> {
     Float(Panels<'a, f32>),
 }
 
-/// The bytes of a packed file.
-pub(super) enum Bytes {
-    Mapped(memmap2::Mmap),
-    /// Where no file could be written; in u64 for the alignment.
-    Memory(Vec<u64>),
+/// Where the bytes of weights come from while a network runs.
+pub(super) trait Source: Send {
+    /// Says what the coming run asks for, in this order.
+    fn expect(&mut self, records: Vec<Record>);
+
+    /// The bytes of a weight; they begin on a whole line.
+    fn bytes(&mut self, record: &Record) -> anyhow::Result<&[u8]>;
+
+    /// The bytes of a weight, once, outside of a run.
+    fn copy(&self, record: &Record) -> anyhow::Result<Cow<'_, [u8]>>;
+
+    /// Whether the file is still as long as it was: reading a page beyond its end would be a signal.
+    fn is_whole(&self) -> bool;
 }
 
-impl Bytes {
-    /// Maps `file` as it is now.
-    pub(super) fn map(file: &std::fs::File) -> std::io::Result<Bytes> {
-        // SAFETY: a packed file is never modified: it is written under another name, then renamed. That nobody else
-        // has cut it is checked before every run (`PackedModel::is_whole`).
-        Ok(Bytes::Mapped(unsafe { memmap2::Mmap::map(file)? }))
-    }
+/// A packed file in the address space: the kernel loads its pages when they are touched and drops them as it likes.
+pub(super) struct Mapped {
+    map: memmap2::Mmap,
+    file: File,
+}
 
-    /// The same bytes in memory.
-    pub(super) fn hold(bytes: &[u8]) -> Bytes {
-        let words = bytes.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_ne_bytes(word)
-        });
-        Bytes::Memory(words.collect())
+impl Mapped {
+    /// Maps `file` as it is now.
+    pub(super) fn new(file: File) -> std::io::Result<Mapped> {
+        // SAFETY: a packed file is never modified: it is written under another name, made read-only, then renamed. That
+        // nobody else has cut it is checked before every run and before every layer (`Mapped::bytes`).
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Mapped { map, file })
     }
 
     pub(super) fn all(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Memory(words) => {
-                // SAFETY: initialized memory of this many bytes; any byte is a u8.
-                unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(&words[..])) }
-            }
-        }
+        &self.map
+    }
+}
+
+impl Source for Mapped {
+    fn expect(&mut self, _: Vec<Record>) {}
+
+    fn bytes(&mut self, record: &Record) -> anyhow::Result<&[u8]> {
+        ensure!(self.is_whole(), "the packed file was cut while it was in use");
+        slice(&self.map, record)
     }
 
-    /// A part as numbers of type `T`, which is i8, i32 or f32.
-    fn part<T: Number>(&self, part: Part) -> &[T] {
-        let bytes = &self.all()[part.offset..][..part.bytes];
-        assert!(bytes.as_ptr().cast::<T>().is_aligned());
-        // SAFETY: aligned, as just asserted; within the slice, as the division rounds down; any bits are a number of
-        // these types, whose order of bytes in the file is that of every target (little-endian).
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
+    fn copy(&self, record: &Record) -> anyhow::Result<Cow<'_, [u8]>> {
+        ensure!(self.is_whole(), "the packed file was cut while it was in use");
+        slice(&self.map, record).map(Cow::Borrowed)
     }
+
+    fn is_whole(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.len() == self.map.len() as u64)
+    }
+}
+
+fn slice<'a>(all: &'a [u8], record: &Record) -> anyhow::Result<&'a [u8]> {
+    let Part { offset, bytes } = record.span();
+    all.get(offset..)
+        .and_then(|rest| rest.get(..bytes))
+        .with_context(|| format!("weight '{}' lies outside the file", record.name))
+}
+
+/// Bytes that begin on a whole line.
+#[derive(Default)]
+pub(super) struct Lines(Vec<Line>);
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
+
+impl Lines {
+    /// The same bytes on whole lines.
+    pub(super) fn hold(bytes: &[u8]) -> Lines {
+        let mut lines = Lines::default();
+        lines.resize(bytes.len());
+        lines.all_mut()[..bytes.len()].copy_from_slice(bytes);
+        lines
+    }
+
+    /// Makes room for so many bytes, keeping the memory there is.
+    pub(super) fn resize(&mut self, bytes: usize) {
+        self.0.resize(bytes.div_ceil(LINE), Line([0; LINE]));
+    }
+
+    /// Bytes of memory that it takes.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity() * LINE
+    }
+
+    pub(super) fn all(&self) -> &[u8] {
+        // SAFETY: initialized memory of this many bytes without padding; any byte is a u8.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), size_of_val(&self.0[..])) }
+    }
+
+    pub(super) fn all_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `all`, and borrowed by nobody else; any u8 is a byte of a line.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), size_of_val(&self.0[..])) }
+    }
+}
+
+/// A packed file that could be written nowhere.
+impl Source for Lines {
+    fn expect(&mut self, _: Vec<Record>) {}
+
+    fn bytes(&mut self, record: &Record) -> anyhow::Result<&[u8]> {
+        slice(self.all(), record)
+    }
+
+    fn copy(&self, record: &Record) -> anyhow::Result<Cow<'_, [u8]>> {
+        slice(self.all(), record).map(Cow::Borrowed)
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+}
+
+/// A part as numbers of type `T`, which is i8, i32 or f32.
+fn numbers<T: Number>(bytes: &[u8], part: Part) -> &[T] {
+    let bytes = &bytes[part.offset..][..part.bytes];
+    assert!(bytes.as_ptr().cast::<T>().is_aligned());
+    // SAFETY: aligned, as just asserted; within the slice, as the division rounds down; any bits are a number of
+    // these types, whose order of bytes in the file is that of every target (little-endian).
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
 }
 
 /// Types any bits of which are a value.
@@ -153,15 +266,20 @@ compile_error!("packed files are little-endian, and are used as they lie");
 
 /// The weights of one network.
 pub(super) struct Weights {
-    bytes: Bytes,
+    source: Box<dyn Source>,
     records: Vec<Record>,
     by_name: HashMap<String, WeightId>,
 }
 
 impl Weights {
-    pub(super) fn new(bytes: Bytes, records: Vec<Record>) -> Weights {
+    pub(super) fn new(source: Box<dyn Source>, records: Vec<Record>) -> Weights {
         let by_name = records.iter().enumerate().map(|(id, record)| (record.name.clone(), id)).collect();
-        Weights { bytes, records, by_name }
+        Weights { source, records, by_name }
+    }
+
+    /// Whether the file behind them is as long as it was.
+    pub(super) fn is_whole(&self) -> bool {
+        self.source.is_whole()
     }
 
     fn find(&self, name: &str) -> anyhow::Result<WeightId> {
@@ -176,39 +294,62 @@ impl Weights {
         Ok(id)
     }
 
-    pub(super) fn get(&self, id: WeightId) -> Packed<'_> {
+    /// Whether its numbers are s8.
+    pub(super) fn is_int8(&self, id: WeightId) -> bool {
+        self.records[id].int8
+    }
+
+    /// Says which weights the coming run asks for, in this order.
+    pub(super) fn expect(&mut self, ids: impl Iterator<Item = WeightId>) {
+        self.source.expect(ids.map(|id| self.records[id].clone()).collect());
+    }
+
+    pub(super) fn get(&mut self, id: WeightId) -> anyhow::Result<Packed<'_>> {
         let record = &self.records[id];
         let (inputs, taps) = (record.order.inputs(), record.order.taps());
-        if record.scales.bytes == 0 {
-            let weights = self.bytes.part(record.weights);
-            return Packed::Float(Panels { inputs, taps, weights, scale: &[], sums: &[] });
-        }
-        Packed::Int8(Panels {
-            inputs: inputs.next_multiple_of(STEP),
-            taps,
-            weights: self.bytes.part(record.weights),
-            scale: self.bytes.part(record.scales),
-            sums: self.bytes.part(record.sums),
+        let ([weights, scales, sums], _) = record.parts().context("a size that cannot be counted")?;
+        let bytes = self.source.bytes(record)?;
+        Ok(match record.int8 {
+            true => Packed::Int8(Panels {
+                inputs: inputs.next_multiple_of(STEP),
+                taps,
+                weights: numbers(bytes, weights),
+                scale: numbers(bytes, scales),
+                sums: numbers(bytes, sums),
+            }),
+            false => Packed::Float(Panels {
+                inputs,
+                taps,
+                weights: numbers(bytes, weights),
+                scale: &[],
+                sums: &[],
+            }),
         })
     }
 
     /// All numbers of a weight, in the order of the graph.
     pub(super) fn dense(&self, name: &str) -> anyhow::Result<Vec<f32>> {
-        let id = self.find(name)?;
-        let order = &self.records[id].order;
+        let record = &self.records[self.find(name)?];
+        let order = &record.order;
         let (inputs, taps) = (order.inputs(), order.taps());
-        let mut values = vec![0.0; order.channels() * inputs * taps];
-        match self.get(id) {
-            Packed::Int8(panels) => order.each(|at, channel, input, tap| {
-                let start = (channel / PANEL * taps + tap) * panels.inputs * PANEL;
-                let code = panels.weights[start + (input / 4 * PANEL + channel % PANEL) * 4 + input % 4];
-                values[at] = f32::from(code) * panels.scale[channel];
-            }),
-            Packed::Float(panels) => order.each(|at, channel, input, tap| {
-                let start = (channel / PANEL * taps + tap) * inputs;
-                values[at] = panels.weights[(start + input) * PANEL + channel % PANEL];
-            }),
-        }
+        let ([weights, scales, _], _) = record.parts().context("a size that cannot be counted")?;
+        let bytes = self.source.copy(record)?;
+        let float = |part: Part, at: usize| {
+            let bytes = &bytes[part.offset..][..part.bytes][at * size_of::<f32>()..];
+            f32::from_le_bytes(bytes[..size_of::<f32>()].try_into().expect("four bytes"))
+        };
+        let mut values = vec![0.0; order.len()];
+        let stepped = if record.int8 { inputs.next_multiple_of(STEP) } else { inputs };
+        order.each(|at, channel, input, tap| {
+            let start = (channel / PANEL * taps + tap) * stepped * PANEL;
+            let lane = channel % PANEL;
+            values[at] = if record.int8 {
+                let code = bytes[start + (input / 4 * PANEL + lane) * 4 + input % 4] as i8;
+                f32::from(code) * float(scales, channel)
+            } else {
+                float(weights, start + input * PANEL + lane)
+            };
+        });
         Ok(values)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::grid::Axis;
+use crate::cli::model::WeightsArg;
 
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
@@ -176,6 +177,10 @@ pub(super) struct EngineArgs {
     /// int8: the fastest there is; f32: the graph's own arithmetic, to compare with others
     #[arg(long, value_enum, default_value = "int8")]
     pub(super) compute: ComputeArg,
+    /// mapped: free memory holds the weights; streamed: they are read anew for every step, 64 MiB at a time [default: the
+    /// configuration's]
+    #[arg(long, value_enum)]
+    pub(super) weights: Option<WeightsArg>,
     /// Configuration file [default: /etc/easeld/config.toml, when there is one]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

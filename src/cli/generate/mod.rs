@@ -51,7 +51,12 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         ComputeArg::Int8 => Compute::Int8,
         ComputeArg::F32 => Compute::F32,
     };
-    let overrides = Overrides { model: args.engine.model.as_deref(), threads: args.engine.threads, compute };
+    let overrides = Overrides {
+        model: args.engine.model.as_deref(),
+        threads: args.engine.threads,
+        compute,
+        weights: args.engine.weights,
+    };
     let mut generator = model::open(&settings, &overrides)?;
     let tasks = tasks(args, &settings, &generator)?;
     let latents = args.picture.latents.as_deref().map(read_latents).transpose()?;

@@ -44,19 +44,20 @@ unsafe fn tile<const R: usize>(rows: [*const u8; R], quads: usize, weights: *con
         // assembly is one arithmetic instruction between registers, which this function's feature allows.
         unsafe {
             let at = weights.add(pair * 2 * PANEL * QUAD);
-            let even: [int8x16_t; VECTORS] = std::array::from_fn(|vector| vld1q_s8(at.add(vector * 16)));
             let codes: [int8x8_t; R] =
                 std::array::from_fn(|row| vld1_s8(rows[row].add(pair * 2 * QUAD).cast()));
-            for row in 0..R {
-                for vector in 0..VECTORS {
-                    sdot!(sums[row][vector], even[vector], codes[row], 0);
+            // One vector of weights at a time: with all four there, 6 rows need more than the 32 registers.
+            for vector in 0..VECTORS {
+                let weights = vld1q_s8(at.add(vector * 16));
+                for row in 0..R {
+                    sdot!(sums[row][vector], weights, codes[row], 0);
                 }
             }
             let at = at.add(PANEL * QUAD);
-            let odd: [int8x16_t; VECTORS] = std::array::from_fn(|vector| vld1q_s8(at.add(vector * 16)));
-            for row in 0..R {
-                for vector in 0..VECTORS {
-                    sdot!(sums[row][vector], odd[vector], codes[row], 1);
+            for vector in 0..VECTORS {
+                let weights = vld1q_s8(at.add(vector * 16));
+                for row in 0..R {
+                    sdot!(sums[row][vector], weights, codes[row], 1);
                 }
             }
         }

@@ -57,7 +57,8 @@ unsafe fn tile<const P: usize>(rows: [[*const u8; 2]; P], quads: usize, weights:
                             sum = inout(vreg) sums[2 * vector + half],
                             codes = in(vreg) *codes,
                             weights = in(vreg) *weights,
-                            options(pure, nomem, nostack, preserves_flags),
+                            // Not `pure`: kept in this order, the sums stay in their registers.
+                            options(nomem, nostack, preserves_flags),
                         );
                     }
                 }

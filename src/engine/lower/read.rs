@@ -12,6 +12,7 @@ use tract_core::ops::cast::Cast;
 use tract_core::ops::cnn::Conv;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::identity::Identity;
 use tract_core::ops::konst::Const;
 use tract_core::ops::nn::LeakyRelu;
 use tract_core::ops::source::TypedSource;
@@ -221,7 +222,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         let view = self.view(*input)?;
-        if node.op_is::<Cast>() {
+        if node.op_is::<Cast>() || node.op_is::<Identity>() {
             return Ok(Some(view));
         }
         if let Some(axis) = node.op_as::<AxisOp>() {

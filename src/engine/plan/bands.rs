@@ -30,7 +30,7 @@ impl Plan {
     /// Sums over `rows` of the input of the norm at `id`. No more runs than it takes to have that input.
     pub(in crate::engine) fn moments(
         &mut self,
-        weights: &Weights,
+        weights: &mut Weights,
         input: Tensor,
         id: NodeId,
         rows: Range<usize>,

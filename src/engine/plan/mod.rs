@@ -25,7 +25,7 @@ use super::ops::elementwise::{binary, map};
 use super::ops::encode::encode;
 use super::ops::norm::{ChannelMaps, Target, norm};
 use super::slots::share;
-use super::weights::{Packed, Weights};
+use super::weights::{Packed, WeightId, Weights};
 use places::{Coded, coded, is_kept, lives};
 
 /// Where the result of a node is kept.
@@ -73,7 +73,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(mut graph: Graph, weights: &Weights, machine: Machine) -> Plan {
+    pub(super) fn new(mut graph: Graph, weights: &Weights, machine: Machine) -> anyhow::Result<Plan> {
         for node in &mut graph.nodes {
             if let Op::Gemm(gemm) = &mut node.op
                 && !gemm.bias.is_empty()
@@ -109,6 +109,11 @@ impl Plan {
         };
         let (places, floats) = share(&lives(&in_floats), |id| graph.nodes[id].len());
         let (code_places, codes) = share(&lives(&|id| coded[id] != Coded::No), |id| graph.nodes[id].len());
+        for len in &floats {
+            // Zeroed memory is not touched until it is used: what is not there would end the process, so ask first.
+            let asked = Vec::<f32>::new().try_reserve_exact(*len);
+            asked.with_context(|| format!("there is no memory for {len} numbers at once"))?;
+        }
         let mut tensors = Vec::new();
         let places = places.into_iter().enumerate().map(|(id, slot)| match slot {
             Some(slot) => Place::Floats(slot),
@@ -119,7 +124,7 @@ impl Plan {
             None => Place::None,
         });
         let places = places.collect();
-        Plan {
+        Ok(Plan {
             bytes: floats.iter().sum::<usize>() * size_of::<f32>() + codes.iter().sum::<usize>(),
             imposed: HashMap::new(),
             depends,
@@ -135,13 +140,13 @@ impl Plan {
             machine,
             graph,
             steps,
-        }
+        })
     }
 
     /// Runs the graph and returns the values of output `output` and its shape.
     pub(super) fn run(
         &mut self,
-        weights: &Weights,
+        weights: &mut Weights,
         inputs: Vec<Tensor>,
         output: usize,
     ) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
@@ -161,8 +166,9 @@ impl Plan {
         Ok((view.shape(), self.values(view.node).to_vec()))
     }
 
-    fn execute(&mut self, weights: &Weights, steps: &[Step]) -> anyhow::Result<()> {
+    fn execute(&mut self, weights: &mut Weights, steps: &[Step]) -> anyhow::Result<()> {
         let machine = self.machine.clone();
+        weights.expect(steps.iter().filter_map(|step| self.weight(*step)));
         machine.pool.enter(|| {
             for step in steps.iter().copied() {
                 let (Step::Node(id) | Step::Encode(id)) = step;
@@ -178,6 +184,17 @@ impl Plan {
             }
             anyhow::Ok(())
         })
+    }
+
+    /// The weight that a step reads.
+    fn weight(&self, step: Step) -> Option<WeightId> {
+        let Step::Node(id) = step else {
+            return None;
+        };
+        match &self.graph.nodes[id].op {
+            Op::Gemm(gemm) => Some(gemm.weight),
+            _ => None,
+        }
     }
 
     /// Bits of the inputs that are not what they were.
@@ -248,7 +265,7 @@ impl Plan {
         reader.expect("a node that is coded has a reader")
     }
 
-    fn node(&mut self, id: NodeId, weights: &Weights) -> anyhow::Result<()> {
+    fn node(&mut self, id: NodeId, weights: &mut Weights) -> anyhow::Result<()> {
         if let Op::Foreign(op, _) = &self.graph.nodes[id].op {
             let op = op.clone();
             return self.foreign(id, op.as_ref());
@@ -267,8 +284,9 @@ impl Plan {
         let mut buffer = std::mem::take(&mut self.floats[slot]);
         let mut heads = std::mem::take(&mut self.heads);
         let out = &mut buffer[..self.graph.nodes[id].len()];
+        let mut outcome = Ok(());
         match &self.graph.nodes[id].op {
-            Op::Gemm(op) => self.gemm(op, weights, out),
+            Op::Gemm(op) => outcome = self.gemm(op, weights, out),
             Op::Norm(op) => {
                 let imposed = self.imposed.get(&id);
                 norm(&self.machine, op, imposed, self.values(op.input), Target::Floats(out));
@@ -294,12 +312,12 @@ impl Plan {
             Op::Input(_) | Op::Constant(_) | Op::Tensor(_) | Op::Weight(_) | Op::Foreign(..) => {}
         }
         (self.floats[slot], self.heads) = (buffer, heads);
-        Ok(())
+        outcome
     }
 
-    fn gemm(&self, op: &Gemm, weights: &Weights, out: &mut [f32]) {
+    fn gemm(&self, op: &Gemm, weights: &mut Weights, out: &mut [f32]) -> anyhow::Result<()> {
         let Machine { pool, unit } = &self.machine;
-        let packed = weights.get(op.weight);
+        let packed = weights.get(op.weight)?;
         let epilogue = Epilogue {
             scale: if let Packed::Int8(panels) = &packed { panels.scale } else { &[] },
             bias: &op.bias,
@@ -319,6 +337,7 @@ impl Plan {
                 gemm(pool, *unit, &op.geometry, &products, op.channels, &epilogue, out);
             }
         }
+        Ok(())
     }
 
     /// Has tract compute a node.

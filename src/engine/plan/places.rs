@@ -3,7 +3,7 @@
 use super::Step;
 use crate::engine::lower::{Graph, Node, NodeId, Op};
 use crate::engine::slots::Life;
-use crate::engine::weights::{Packed, Weights};
+use crate::engine::weights::Weights;
 
 /// Whether what depends on these inputs keeps its results, and runs again only when its input changes: what depends on
 /// one other than the first (the prompt, the time step), or on none. The first input changes at every call.
@@ -26,7 +26,7 @@ pub(super) fn coded(graph: &Graph, weights: &Weights, uses: &[usize]) -> Vec<Cod
     let mut widths = vec![0; graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {
         if let (Op::Gemm(gemm), true) = (&node.op, uses[id] > 0)
-            && matches!(weights.get(gemm.weight), Packed::Int8(_))
+            && weights.is_int8(gemm.weight)
         {
             readers[gemm.input] += 1;
             widths[gemm.input] = graph.nodes[gemm.input].len() / gemm.geometry.input_rows();

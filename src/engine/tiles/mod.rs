@@ -97,7 +97,7 @@ impl Tiles {
     /// Runs the network on `picture`, `[1, C, H, W]`.
     pub(super) fn run(
         &self,
-        weights: &Weights,
+        weights: &mut Weights,
         machine: &Machine,
         picture: ArrayViewD<'_, f32>,
     ) -> anyhow::Result<ArrayD<f32>> {
@@ -122,7 +122,7 @@ impl Stretch {
         bytes: usize,
     ) -> anyhow::Result<Stretch> {
         let graph = lowered(input[0])?;
-        let needed = Plan::new(graph.clone(), weights, machine.clone()).bytes();
+        let needed = Plan::new(graph.clone(), weights, machine.clone())?.bytes();
         let units = input[0].min(output[0]);
         let width = input[1].min(output[1]);
         let even = [input[0], output[0]].iter().all(|height| height.is_multiple_of(units));
@@ -142,8 +142,8 @@ impl Stretch {
         Ok(Stretch { graph, bands: Some(bands), input, output })
     }
 
-    fn run(&self, weights: &Weights, machine: &Machine, mut rows: Vec<f32>) -> anyhow::Result<Vec<f32>> {
-        let mut plan = Plan::new(self.graph.clone(), weights, machine.clone());
+    fn run(&self, weights: &mut Weights, machine: &Machine, mut rows: Vec<f32>) -> anyhow::Result<Vec<f32>> {
+        let mut plan = Plan::new(self.graph.clone(), weights, machine.clone())?;
         let Some(bands) = self.bands else {
             let input = self.tensor(0..self.input[0], &rows)?;
             drop(rows);

@@ -1,0 +1,246 @@
+//! Small graphs as exporters and quantizers write them: every layer is fused, and the numbers are onnxruntime's.
+//!
+//! Golden files: `quantize/golden/graphs.py`.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ndarray::{ArrayD, IxDyn};
+use prost::Message;
+use serde::Deserialize;
+use tract_onnx::pb::{ModelProto, StringStringEntryProto, TensorProto};
+
+use super::network::{Input, Network};
+use super::{Compute, EngineOptions, WeightSource, machine};
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    network: String,
+    inputs: serde_json::Map<String, serde_json::Value>,
+    shape: Vec<usize>,
+    output: Vec<f32>,
+    /// Of graphs that round: what ONNX Runtime gives node by node.
+    #[serde(default)]
+    unoptimized: Vec<f32>,
+}
+
+fn golden(file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/graphs").join(file);
+    let mut bytes = Vec::new();
+    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn cases(network: &str) -> Vec<Case> {
+    let cases: Vec<Case> = serde_json::from_slice(&golden("cases.json.gz")).unwrap();
+    cases.into_iter().filter(|case| case.network == network).collect()
+}
+
+/// Numbers evenly spread around `mean`: murmur3's finalizer over seed and index.
+fn fill(seed: u32, count: usize, mean: f64, spread: f64) -> Vec<f32> {
+    let number = |at: usize| {
+        let mut x = (at as u32).wrapping_add(seed.wrapping_mul(1_000_003));
+        for (shift, factor) in [(16, 0x85EB_CA6B_u32), (13, 0xC2B2_AE35)] {
+            x = (x ^ (x >> shift)).wrapping_mul(factor);
+        }
+        x ^= x >> 16;
+        (mean + spread * (f64::from(x) / 2_f64.powi(31) - 1.0)) as f32
+    };
+    (0..count).map(number).collect()
+}
+
+/// Gives a tensor the numbers that its `fill` names.
+fn refill(tensor: &mut TensorProto) {
+    let Some(StringStringEntryProto { value, .. }) =
+        tensor.external_data.iter().find(|entry| entry.key == "fill")
+    else {
+        return;
+    };
+    let parts: Vec<&str> = value.split(' ').collect();
+    let count: i64 = tensor.dims.iter().product();
+    let values =
+        fill(parts[0].parse().unwrap(), count as usize, parts[1].parse().unwrap(), parts[2].parse().unwrap());
+    let values: Vec<f32> = match (parts[3], &tensor.dims[..]) {
+        ("1", [rows, columns]) => {
+            let (rows, columns) = (*rows as usize, *columns as usize);
+            (0..rows * columns).map(|at| values[at % columns * rows + at / columns]).collect()
+        }
+        _ => values,
+    };
+    tensor.raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensor.external_data.clear();
+}
+
+/// A file with the graph of a case, in a directory that goes with the test.
+fn file(case: &Case) -> (tempfile::TempDir, PathBuf) {
+    let mut proto = ModelProto::decode(&golden(&format!("{}.onnx.gz", case.name))[..]).unwrap();
+    proto.graph.as_mut().unwrap().initializer.iter_mut().for_each(refill);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.onnx");
+    fs::write(&path, proto.encode_to_vec()).unwrap();
+    (directory, path)
+}
+
+struct Outcome {
+    values: ArrayD<f32>,
+    kinds: Vec<(&'static str, usize)>,
+    left: Vec<String>,
+}
+
+fn run(case: &Case, path: &Path, options: EngineOptions) -> Outcome {
+    let mut network = Network::new("network", path, options, machine(options).unwrap()).unwrap();
+    let floats: Vec<(&str, ArrayD<f32>)> = case
+        .inputs
+        .iter()
+        .map(|(name, value)| {
+            let numbers = |key: &str| value[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
+            let shape: Vec<usize> = numbers("shape").map(|size| size as usize).collect();
+            let values = numbers("values").map(|value| value as f32).collect();
+            (name.as_str(), ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap())
+        })
+        .collect();
+    let tokens: Vec<ArrayD<i64>> = floats.iter().map(|(_, values)| values.mapv(|x| x as i64)).collect();
+    let inputs: Vec<(&str, Input<'_>)> = floats
+        .iter()
+        .zip(&tokens)
+        .map(|((name, values), tokens)| {
+            (
+                *name,
+                match *name {
+                    "input_ids" => Input::Tokens(tokens.view()),
+                    "timestep" => Input::Scalar(f64::from(values[[0]])),
+                    _ => Input::Floats(values.view()),
+                },
+            )
+        })
+        .collect();
+    let values = network.run_first(&inputs).unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+    assert_eq!(values.shape(), case.shape, "{}", case.name);
+    let (kinds, left) = network.report();
+    Outcome { values, kinds, left }
+}
+
+/// |ours - theirs| / |theirs|.
+fn error(ours: &ArrayD<f32>, theirs: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x).powi(2);
+    let difference: f64 = ours.iter().zip(theirs).map(|(a, b)| square(a - b)).sum();
+    (difference / theirs.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
+}
+
+fn options(compute: Compute) -> EngineOptions {
+    EngineOptions { threads: 2, compute, ..EngineOptions::default() }
+}
+
+/// What may be left to tract: token and time step embeddings, and a text encoder's choice of its last token, once a picture.
+const GLUE: [&str; 13] = [
+    "Cast",
+    "Gather",
+    "Sin",
+    "Cos",
+    "AddAxis",
+    "RmAxis",
+    "MultiBroadcastTo",
+    "Eq",
+    "Add",
+    "Reduce<ArgMax(false)>",
+    "Mul",
+    "GatherNd",
+    "Concat",
+];
+
+/// The names in parentheses of `left`, those of [`GLUE`] left out.
+fn unexpected(left: &[String]) -> Vec<&String> {
+    let is_glue = |name: &&String| GLUE.iter().any(|glue| name.ends_with(&format!("({glue})")));
+    left.iter().filter(|name| !is_glue(name)).collect()
+}
+
+#[track_caller]
+fn assert_kinds(name: &str, kinds: &[(&str, usize)], wanted: &[(&str, usize)]) {
+    for (kind, count) in wanted {
+        let found = kinds.iter().find(|(name, _)| name == kind).map_or(0, |(_, count)| *count);
+        assert_eq!(found, *count, "{name}: {kind} of {kinds:?}");
+    }
+}
+
+/// Every exporter's graph of a network: as many layers of each kind as the network has, none of them left to tract, and the
+/// output of onnxruntime.
+fn check_exports(network: &str, wanted: &[(&str, usize)]) {
+    let cases = cases(network);
+    assert_eq!(cases.len(), 4, "TorchScript 14 and 17, dynamo 18 and 20");
+    for case in &cases {
+        let (_directory, path) = file(case);
+        let ours = run(case, &path, options(Compute::Int8));
+        let plain = run(case, &path, options(Compute::F32));
+        let (int8, float) = (error(&ours.values, &case.output), error(&plain.values, &case.output));
+        println!("{}: int8 {int8:.1e}, f32 {float:.1e}, {:?}, left {:?}", case.name, ours.kinds, ours.left);
+        assert_eq!(unexpected(&ours.left), [""; 0], "{} is left to tract", case.name);
+        assert_kinds(&case.name, &ours.kinds, wanted);
+        assert!(float <= 1e-4, "{}: f32 is {float:.1e} away", case.name);
+        assert!(int8 <= 0.03, "{}: int8 is {int8:.1e} away", case.name);
+    }
+}
+
+#[test]
+fn every_layer_of_a_unet_is_fused_whoever_exported_it() {
+    let layers = [("convolution", 20), ("linear", 63), ("norm", 33), ("attention", 8), ("elementwise", 1)];
+    check_exports("unet", &layers);
+}
+
+#[test]
+fn every_layer_of_a_vae_decoder_is_fused_whoever_exported_it() {
+    let layers = [("convolution", 15), ("linear", 6), ("norm", 14), ("attention", 1), ("elementwise", 0)];
+    check_exports("vae_decoder", &layers);
+}
+
+#[test]
+fn every_layer_of_a_text_encoder_is_fused_whoever_exported_it() {
+    check_exports("text_encoder", &[("linear", 12), ("norm", 5), ("attention", 2)]);
+}
+
+/// What ONNX Runtime's quantizers wrote runs on our kernels, nearer to the f32 network than ONNX Runtime's own arithmetic.
+#[test]
+fn graphs_of_other_quantizers_become_layers_of_ours() {
+    let cases = cases("block");
+    let float = cases.iter().find(|case| case.name == "block-float").unwrap();
+    for case in &cases {
+        let (_directory, path) = file(case);
+        let ours = run(case, &path, options(Compute::Int8));
+        let theirs = ArrayD::from_shape_vec(IxDyn(&case.shape), case.output.clone()).unwrap();
+        let [to_float, to_ort] = [float, case].map(|other| error(&ours.values, &other.output));
+        let ort_to_float = error(&theirs, &float.output);
+        println!(
+            "{}: to f32 {to_float:.1e} (ONNX Runtime {ort_to_float:.1e}), to ONNX Runtime {to_ort:.1e}, {:?}, left {:?}",
+            case.name, ours.kinds, ours.left
+        );
+        assert_eq!(ours.left, [""; 0], "{}", case.name);
+        let layers = [("convolution", 5), ("linear", 11), ("norm", 5), ("attention", 2)];
+        assert_kinds(&case.name, &ours.kinds, &layers);
+        assert!(to_float <= 0.02 && to_ort <= 0.04, "{}", case.name);
+        let is_quantized = !["block-float", "block-half"].contains(&case.name.as_str());
+        assert!(!is_quantized || to_float < ort_to_float, "{}", case.name);
+    }
+}
+
+/// In f32 such a graph computes what it says, quantized activations included.
+#[test]
+fn graphs_of_other_quantizers_run_as_they_are_in_f32() {
+    for case in cases("block") {
+        let (_directory, path) = file(&case);
+        let error = error(&run(&case, &path, options(Compute::F32)).values, &case.unoptimized);
+        println!("{}: {error:.1e}", case.name);
+        // A last bit may round a code the other way: one step of 255 somewhere. Halves are f32 here.
+        assert!(error <= 2e-3, "{}: {error:.1e}", case.name);
+    }
+}
+
+#[test]
+fn streamed_weights_give_the_bits_of_mapped_ones() {
+    let case = cases("unet").pop().unwrap();
+    let (_directory, path) = file(&case);
+    let mapped = run(&case, &path, options(Compute::Int8));
+    let streamed = EngineOptions { weights: WeightSource::Streamed, ..options(Compute::Int8) };
+    assert_eq!(mapped.values, run(&case, &path, streamed).values);
+}

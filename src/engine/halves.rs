@@ -1,0 +1,87 @@
+//! Graphs in half precision, in f32: what is computed here is int8 or f32, and half the memory of a weight is more than
+//! its int8 codes take.
+
+use anyhow::Context;
+use half::{bf16, f16};
+use tract_onnx::data_resolver::MmapDataResolver;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{ModelProto, TensorProto, ValueInfoProto, type_proto::Value};
+use tract_onnx::tensor::load_tensor;
+
+const HALVES: [i32; 2] = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
+const FLOAT: i32 = DataType::Float as i32;
+
+/// Makes every half of `proto` an f32: tensors, inputs, outputs, casts.
+pub(super) fn widen(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::Result<()> {
+    let Some(graph) = &mut proto.graph else {
+        return Ok(());
+    };
+    for tensor in graph.initializer.iter_mut().filter(|tensor| HALVES.contains(&tensor.data_type)) {
+        widen_tensor(tensor, directory).with_context(|| format!("tensor '{}'", tensor.name))?;
+    }
+    for node in &mut graph.node {
+        for attribute in &mut node.attribute {
+            if node.op_type == "Cast"
+                && attribute.name == "to"
+                && HALVES.map(i64::from).contains(&attribute.i)
+            {
+                attribute.i = i64::from(FLOAT);
+            }
+            if let Some(tensor) = attribute.t.as_mut().filter(|tensor| HALVES.contains(&tensor.data_type)) {
+                widen_tensor(tensor, directory).with_context(|| format!("node '{}'", node.name))?;
+            }
+        }
+    }
+    graph.input.iter_mut().chain(&mut graph.output).for_each(widen_value);
+    Ok(())
+}
+
+fn widen_value(value: &mut ValueInfoProto) {
+    if let Some(Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        && HALVES.contains(&tensor.elem_type)
+    {
+        tensor.elem_type = FLOAT;
+    }
+}
+
+fn widen_tensor(tensor: &mut TensorProto, directory: Option<&str>) -> anyhow::Result<()> {
+    let pairs = |bytes: &[u8]| -> Vec<u16> {
+        bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect()
+    };
+    let bits: Vec<u16> = if !tensor.external_data.is_empty() {
+        pairs(load_tensor(&MmapDataResolver, tensor, directory)?.as_bytes())
+    } else if tensor.raw_data.is_empty() {
+        tensor.int32_data.iter().map(|bits| *bits as u16).collect()
+    } else {
+        pairs(&tensor.raw_data)
+    };
+    let wide = |bits: u16| match tensor.data_type == DataType::Bfloat16 as i32 {
+        true => bf16::from_bits(bits).to_f32(),
+        false => f16::from_bits(bits).to_f32(),
+    };
+    tensor.raw_data = bits.iter().flat_map(|bits| wide(*bits).to_le_bytes()).collect();
+    (tensor.int32_data, tensor.external_data, tensor.data_location) = (Vec::new(), Vec::new(), None);
+    tensor.data_type = FLOAT;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_both_kinds_are_widened_wherever_their_bits_are() {
+        let mut raw = TensorProto {
+            data_type: HALVES[0],
+            dims: vec![2],
+            raw_data: [0x3c00_u16, 0xc100].iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+            ..TensorProto::default()
+        };
+        widen_tensor(&mut raw, None).unwrap();
+        assert_eq!(raw.raw_data, [1.0_f32, -2.5].map(f32::to_le_bytes).concat());
+        let mut typed =
+            TensorProto { data_type: HALVES[1], int32_data: vec![0x3f80], ..TensorProto::default() };
+        widen_tensor(&mut typed, None).unwrap();
+        assert_eq!((typed.data_type, &typed.raw_data[..]), (FLOAT, &1.0_f32.to_le_bytes()[..]));
+    }
+}
