@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def main() -> None:
     for part, function in (("text_encoder", export.export_text_encoder), ("unet", export.export_unet)):
         if not (folder / "onnx" / part / "model.onnx").exists():
             function(folder / "diffusers" / part, folder / "onnx" / part)
+        shutil.copy(folder / "diffusers" / part / "config.json", folder / "onnx" / part)
     if not (folder / "onnx/vae_decoder/model.onnx").exists():
         export.export_vae(folder / "diffusers/vae", folder / "onnx")
 
