@@ -63,17 +63,20 @@ fn weights_lie_on_the_tokens_they_were_given_to_and_break_begins_a_window() {
 /// Of the whole window, relative: sums of 77 tokens are added in another order.
 const EMBEDDING_BOUND: f32 = 1e-5;
 
-/// Golden files: `quantize/golden/prompt_weights.py`, the functions of diffusers' `lpw_stable_diffusion`.
+/// Golden files: `quantize/golden/prompt_weights.py`, the functions of diffusers' `lpw_stable_diffusion`; the text encoder
+/// that they ran on lies beside them.
 #[test]
 fn weighted_embeddings_are_those_of_diffusers_community_pipeline() {
-    let golden = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prompts").join(file);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prompts");
+    let golden = |file: &str| directory.join(file);
+    let tokenizer = ClipTokenizer::from_dir(&golden("../tiny/shared/tokenizer")).unwrap();
     let prompts: Vec<String> =
         serde_json::from_str(&fs::read_to_string(golden("prompts.json")).unwrap()).unwrap();
     let theirs: Array3<f32> = ndarray_npy::read_npy(golden("embeddings.npy")).unwrap();
     let engine = EngineOptions { compute: Compute::F32, ..EngineOptions::default() };
-    let mut models = PackModels::new(&pack::bundled(), engine);
+    let mut models = PackModels::new(&directory, engine);
     for (prompt, wanted) in prompts.iter().zip(theirs.outer_iter()) {
-        let window = windows(prompt).remove(0);
+        let window = tokenizer.windows(&parse(prompt).unwrap()).remove(0);
         let tokens = PromptTokens {
             token_ids: Array2::from_shape_vec((1, 77), window.token_ids).unwrap(),
             weights: Array2::from_shape_vec((1, 77), window.weights).unwrap(),

@@ -1,9 +1,9 @@
 """Writes what weighted prompts become, as diffusers' community pipeline `lpw_stable_diffusion` has it.
 
-    python quantize/golden/prompt_weights.py models/emoji LPW_FILE tests/golden/prompts
+    python quantize/golden/prompt_weights.py tests/golden/prompts LPW_FILE tests/golden/prompts
 
 LPW_FILE is `examples/community/lpw_stable_diffusion.py` of diffusers' repository, which its package lacks; its
-functions are used as they are, on the pack's tokenizer and its text encoder in ONNX Runtime. Files:
+functions are used as they are, on a small tokenizer and text encoder (in ONNX Runtime) that lie there. Files:
 
     prompts.json     prompts of one window each
     embeddings.npy   [prompts, 77, D], weighed and brought back to their mean

@@ -1,6 +1,6 @@
 """Writes textual-inversion embeddings and what a text encoder makes of prompts that use them.
 
-    python quantize/golden/textual_inversion.py models/emoji tests/golden/tiny tests/golden/embeddings
+    python quantize/golden/textual_inversion.py tests/golden/tiny tests/golden/embeddings
 
 diffusers loads the embeddings and turns the prompts into token ids; ONNX Runtime runs the tiny pack's text encoder with
 the vectors appended to its table. Files:
@@ -41,8 +41,7 @@ class Loader(DiffusionPipeline, TextualInversionLoaderMixin):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundled", type=Path, help="gives the tokenizer")
-    parser.add_argument("tiny", type=Path, help="gives the text encoder")
+    parser.add_argument("tiny", type=Path, help="gives tokenizer and text encoder")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     model = onnx.load(str(args.tiny / "shared/text_encoder/model.onnx"))
@@ -55,7 +54,7 @@ def main() -> None:
     save_file({"<easeld-fox>": torch.randn(3, width, generator=generator)}, folder / "fox.safetensors")
     save_file({"emb_params": torch.randn(1, width, generator=generator).half()}, folder / "calm.safetensors")
 
-    tokenizer = CLIPTokenizer.from_pretrained(str(args.bundled / "tokenizer"))
+    tokenizer = CLIPTokenizer.from_pretrained(str(args.tiny / "shared/tokenizer"))
     known = len(tokenizer)
     text = CLIPTextModel(CLIPTextConfig(vocab_size=known, hidden_size=width, intermediate_size=width, num_hidden_layers=1,
                                         num_attention_heads=1))

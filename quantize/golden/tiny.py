@@ -3,10 +3,10 @@
     python quantize/golden/tiny.py models/emoji tests/golden/tiny
 
 What the bundled pack has not: a UNet trained to repaint (9 channels of 4), and one that takes the guidance scale as
-an input (`time_cond_proj_dim`, as latent consistency models do). Both share text encoder and VAE; the tokenizer is the
-bundled pack's. Weights are int8, as in any pack, so that the files stay small. Files:
+an input (`time_cond_proj_dim`, as latent consistency models do). Both share tokenizer, text encoder and VAE. Weights
+are int8, as in any pack, so that the files stay small. Files:
 
-    shared/ repaint/ consistency/   parts of the two packs, to be laid over one another with the bundled tokenizer
+    shared/ repaint/ consistency/   parts of the two packs, to be laid over one another
     begin.png mask.png              what is repainted
     repaint.png consistency.png     the pictures
     requests.json                   the request of each, with easeld's field names
@@ -102,7 +102,7 @@ def picture(folder: Path, kind, scheduler, request: dict, network: dict, **given
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundled", type=Path, help="gives the tokenizer and a picture to begin from")
+    parser.add_argument("bundled", type=Path, help="a pack that gives the tokenizer")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
@@ -129,7 +129,7 @@ def main() -> None:
             picture(made, kind, schedulers[name], REQUESTS[name], config, **given).save(args.out / f"{name}.png")
             for part in ("unet", "scheduler"):
                 shutil.copytree(made / part, args.out / name / part)
-            for part in ("text_encoder", "vae_decoder", "vae_encoder", "model_index.json"):
+            for part in ("tokenizer", "text_encoder", "vae_decoder", "vae_encoder", "model_index.json"):
                 copy = shutil.copytree if (made / part).is_dir() else shutil.copy
                 (args.out / "shared").mkdir(exist_ok=True)
                 if not (args.out / "shared" / part).exists():

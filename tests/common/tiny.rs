@@ -1,4 +1,4 @@
-//! Packs of tiny networks with random weights (`quantize/golden/tiny.py`); the tokenizer is the bundled pack's.
+//! Packs of tiny networks with random weights (`quantize/golden/tiny.py`).
 
 use std::path::Path;
 
@@ -12,6 +12,5 @@ pub(crate) fn pack(kind: &str) -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
     pack::copy_dir(&parts.join("shared"), directory.path());
     pack::copy_dir(&parts.join(kind), directory.path());
-    pack::copy_dir(&pack::bundled().join("tokenizer"), &directory.path().join("tokenizer"));
     directory
 }
