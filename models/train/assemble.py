@@ -41,9 +41,8 @@ def assemble(state: Path, out: Path, untrained: bool = False) -> None:
     The distilled UNet and the image tower are left out while there is no checkpoint of them.
     """
     torch.manual_seed(0)
-    shutil.rmtree(out, ignore_errors=True)
-    T.write_tokenizer(out / "tokenizer")
     vae, unet, fast, image = models.build_vae(), models.build_unet(), models.build_unet(), models.build_image_encoder()
+    T.write_tokenizer(out / "tokenizer")
     text = models.build_text_encoder(len(T.load_tokenizer(out / "tokenizer")))
     has_fast, has_image = (untrained or (state / name).exists() for name in ("fast.pt", "image.pt"))
     if not untrained:
@@ -55,13 +54,20 @@ def assemble(state: Path, out: Path, untrained: bool = False) -> None:
         if has_image:
             image.load_state_dict(averaged(state / "image.pt", "image"))
             text.text_projection.load_state_dict(averaged(state / "image.pt", "projection"))
+    write_folder(out, text, unet, vae, fast if has_fast else None, image if has_image else None)
+
+
+def write_folder(out: Path, text, unet, vae, fast=None, image=None) -> None:
+    """The networks, with tokenizer and scheduler, as the diffusers folder `out`; what was there before goes."""
+    shutil.rmtree(out, ignore_errors=True)
+    T.write_tokenizer(out / "tokenizer")
     vae.save_pretrained(out / "vae")
     unet.save_pretrained(out / "unet")
     text.save_pretrained(out / "text_encoder")
     index = dict(INDEX)
-    if has_fast:
+    if fast is not None:
         fast.save_pretrained(out / "unet_fast")
-    if has_image:
+    if image is not None:
         image.save_pretrained(out / "image_encoder")
         models.build_image_processor().save_pretrained(out / "feature_extractor")
         index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]

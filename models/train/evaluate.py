@@ -35,6 +35,7 @@ BASE = Setting("8-steps", 8)
 FIFTY = Setting("50-steps-ddim", 50, scheduler="ddim")
 FOUR = Setting("4-steps", 4)
 FAST = Setting("fast-2-steps", 2, preset="fast")
+REPORTED = 50  # prompts, at most, behind rows that no bar stands on
 STEPS = (1, 2, 16)  # further numbers of steps whose distance to real renders is reported
 GATED = Setting("8-steps-guidance-to-half", 8, guidance_stop=0.5)  # the last four steps cost half
 SCHEDULERS = ("ddim", "euler", "dpmpp-1m", "dpmpp-3m")  # at 8 steps, reported beside the pack's own
@@ -59,14 +60,14 @@ class Evaluation:
         self.verdicts: dict[str, M.Verdict] = {}
         self.pictures: dict[str, np.ndarray] = {}
 
-    def make(self, setting: Setting, pack: Path | None = None, name: str | None = None) -> str:
-        """Makes and judges the pictures of a setting; returns its name."""
+    def make(self, setting: Setting, pack: Path | None = None, name: str | None = None, prompts: int | None = None) -> str:
+        """Makes and judges the pictures of a setting, of the first `prompts` or all; returns its name."""
         name = name or setting.name
         if name not in self.verdicts:
-            made = make_pictures(self.args.easeld, pack or self.args.pack, setting, self.prompts,
+            made = make_pictures(self.args.easeld, pack or self.args.pack, setting, self.prompts[:prompts],
                                  self.trial / ("fp32" if pack else "int8"), workers=self.args.workers)
             self.pictures[name] = made
-            self.verdicts[name] = M.judge_pictures(self.judge, made, self.scenes)
+            self.verdicts[name] = M.judge_pictures(self.judge, made, self.scenes[: len(made)])
         return name
 
     def right(self, name: str, what: str, two: bool | None) -> tuple[np.ndarray, np.ndarray]:
@@ -80,20 +81,23 @@ class Evaluation:
     def absolute(self) -> None:
         name = self.make(BASE)
         for title, what, two, bar in RIGHT:
-            value, half = M.share(self.right(name, what, two)[0])
-            self.rows.append(Row(f"{title}, 8 steps", f"{value:.1f} ± {half:.1f} %", f">= {bar} %", value >= bar))
+            right, _ = self.right(name, what, two)
+            value, half = M.share(right)
+            self.rows.append(
+                Row(f"{title}, 8 steps", f"{value:.1f} ± {half:.1f} % of {len(right)}", f">= {bar} %", value >= bar))
 
     def compared(self, title: str, other: str, points: float) -> None:
         """Every row of RIGHT at `other` against the base, in pairs; the whole 95 % interval has to lie inside the bar."""
+        a, b = self.verdicts[other], self.verdicts[BASE.name]
+        count = len(a.two)
         for what_title, what, two, _ in RIGHT:
-            a, b = self.verdicts[other], self.verdicts[BASE.name]
-            chosen = np.ones(len(a.two), bool) if two is None else a.two == two
+            chosen = np.ones(count, bool) if two is None else a.two == two
             if what == "relation":
-                chosen &= a.both & b.both
-            mean, half = M.paired(getattr(a, what)[chosen], getattr(b, what)[chosen], self.of_prompt[chosen])
+                chosen &= a.both & b.both[:count]
+            mean, half = M.paired(getattr(a, what)[chosen], getattr(b, what)[:count][chosen], self.of_prompt[:count][chosen])
             worst = max(abs(mean - half), abs(mean + half)) if points <= 2 else -(mean - half)
-            self.rows.append(Row(f"{title}: {what_title}", f"{mean:+.1f} ± {half:.1f} points", f"within {points:g}",
-                                 worst <= points))
+            self.rows.append(Row(f"{title}: {what_title}", f"{mean:+.1f} ± {half:.1f} points of {chosen.sum()} pairs",
+                                 f"within {points:g}", worst <= points))
 
     def crispness(self) -> None:
         scenes = Scenes(7)
@@ -148,7 +152,7 @@ class Evaluation:
                              min(read.values()) >= 0.99))
         self.absolute()
         if not args.brief:
-            self.compared("50 steps DDIM", self.make(FIFTY), 2)
+            self.compared("50 steps DDIM", self.make(FIFTY, prompts=args.slow), 2)
         self.compared("4 steps", self.make(FOUR), 5)
         if (args.pack / "unet_fast").exists():
             self.compared("`fast`, 2 steps, no guidance", self.make(FAST), 5)
@@ -156,9 +160,10 @@ class Evaluation:
             self.rows.append(Row("`fast`, 2 steps, no guidance", "not run: the pack has no unet_fast", "within 5", False))
         if args.fp32:
             other = Setting(BASE.name, BASE.steps, compute="f32")
-            name = self.make(other, args.fp32, "fp32, 8 steps")
+            name = self.make(other, args.fp32, "fp32, 8 steps", args.slow)
             self.compared("fp32", name, 1)
-            value = float(np.median(M.psnr(self.pictures[BASE.name], self.pictures[name])))
+            exact = self.pictures[name]
+            value = float(np.median(M.psnr(self.pictures[BASE.name][: len(exact)], exact)))
             self.rows.append(Row("int8 against fp32, same noise: median PSNR", f"{value:.1f} dB", ">= 25 dB, aim 30", value >= 25))
         else:
             self.rows.append(Row("int8 against fp32", "not run: no fp32 pack given", "within 1"))
@@ -167,10 +172,10 @@ class Evaluation:
         self.rows += similarity.rows(args.pack, args.workers)
         if not args.brief:
             for steps in STEPS:
-                self.make(Setting(f"{steps}-steps", steps))
+                self.make(Setting(f"{steps}-steps", steps), prompts=REPORTED)
             for scheduler in SCHEDULERS:
-                self.make(Setting(f"8-steps-{scheduler}", 8, scheduler=scheduler))
-            self.compared("guidance to half of 8 steps", self.make(GATED), 5)
+                self.make(Setting(f"8-steps-{scheduler}", 8, scheduler=scheduler), prompts=REPORTED)
+            self.compared("guidance to half of 8 steps", self.make(GATED, prompts=REPORTED), 5)
         self.distances()
 
 
@@ -181,6 +186,7 @@ def main() -> None:
     parser.add_argument("--fp32", type=Path, help="the same checkpoint exported without quantization")
     parser.add_argument("--easeld", type=Path, default=HERE.parents[1] / "target/release/easeld")
     parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--slow", type=int, help="prompts, at most, of 50 steps and of fp32, which take longest [all]")
     parser.add_argument("--brief", action="store_true", help="leave out 50 steps and what is only reported")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread that make pictures")
     parser.add_argument("--readme", action="store_true", help="put the table into the pack's README, the grid beside it")

@@ -60,7 +60,7 @@ def build_unet() -> UNet2DConditionModel:
         out_channels=LATENT[0],
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 128, 160),
+        block_out_channels=(64, 128, 160),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,  # diffusers reads this as the number of heads

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import torch
 
+from parallel import exchange
+
 
 class Muon(torch.optim.Optimizer):
     """Momentum orthogonalised by Newton-Schulz (Jordan et al. 2024) for weight matrices.
 
     Convolutions [O, I, kh, kw] count as matrices [O, I * kh * kw]. The update is scaled by
     0.2 * sqrt(larger side), which gives it AdamW's usual size (Liu et al. 2025, arXiv 2502.16982).
+    Processes that train together orthogonalise a share of the matrices each and exchange the results.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01,
+                 rank: int = 0, world: int = 1):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.rank, self.world = rank, world
 
     @staticmethod
     def orthogonalise(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
@@ -31,26 +36,43 @@ class Muon(torch.optim.Optimizer):
         x = x.to(matrix.dtype)
         return x.T if tall else x
 
+    def wanted(self, p: torch.nn.Parameter, momentum: float) -> torch.Tensor:
+        """The update of p before it is orthogonalised, as a matrix."""
+        buffer = self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(buffer, momentum).flatten(1)
+
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                buffer = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
-                update = self.orthogonalise(update) * (0.2 * math.sqrt(max(update.shape)))
+            updates = [self.wanted(p, group["momentum"]) for p in group["params"]]
+            owners = shares([work(u) for u in updates], self.world)
+            for i in owners[self.rank]:
+                updates[i] = self.orthogonalise(updates[i])
+            exchange(updates, owners, self.rank)
+            for p, update in zip(group["params"], updates):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape), alpha=-group["lr"])
+                p.add_(update.reshape(p.shape), alpha=-group["lr"] * 0.2 * math.sqrt(max(update.shape)))
+
+
+def work(matrix: torch.Tensor) -> int:
+    """What it costs to orthogonalise a matrix, in multiplications but for a factor."""
+    return matrix.numel() * min(matrix.shape)
+
+
+def shares(costs: list[int], world: int) -> list[list[int]]:
+    """Indices for each of `world` processes, of about equal cost together."""
+    found, loads = [[] for _ in range(world)], [0] * world
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = loads.index(min(loads))
+        found[least].append(i)
+        loads[least] += costs[i]
+    return found
 
 
 class Optimisers:
     """Muon for the matrices, AdamW for everything else, one learning-rate factor for both."""
 
-    def __init__(self, modules: list[torch.nn.Module], muon_lr: float, adam_lr: float):
+    def __init__(self, modules: list[torch.nn.Module], muon_lr: float, adam_lr: float, rank: int = 0, world: int = 1):
         matrices, others = [], []
         for module in modules:
             for name, p in module.named_parameters():
@@ -61,7 +83,7 @@ class Optimisers:
         self.parameters = matrices + others
         self.all = [torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]
         if muon_lr > 0:
-            self.all.append(Muon(matrices, lr=muon_lr))
+            self.all.append(Muon(matrices, lr=muon_lr, rank=rank, world=world))
         else:
             self.all[0].add_param_group({"params": matrices})
         self.base = [[g["lr"] for g in o.param_groups] for o in self.all]

@@ -48,6 +48,20 @@ def average(parameters: list[torch.nn.Parameter], world: int, *scalars: float) -
     return flat[at:].tolist()
 
 
+def exchange(tensors: list[torch.Tensor], owners: list[list[int]], rank: int) -> None:
+    """Every process gets the tensors that another one owns; owners[r] are the indices that process r has ready."""
+    if len(owners) == 1:
+        return
+    sizes = [[tensors[i].numel() for i in indices] for indices in owners]
+    longest = max(map(sum, sizes))
+    mine = torch.cat([*(tensors[i].reshape(-1) for i in owners[rank]), torch.zeros(longest - sum(sizes[rank]))])
+    parts = [torch.empty_like(mine) for _ in owners]
+    dist.all_gather(parts, mine)
+    for part, indices, lengths in zip(parts, owners, sizes):
+        for i, values in zip(indices, part[: sum(lengths)].split(lengths)):
+            tensors[i] = values.view(tensors[i].shape)
+
+
 def barrier(world: int) -> None:
     if world > 1:
         dist.barrier()

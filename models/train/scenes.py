@@ -22,8 +22,8 @@ SIZE = 128  # pixels, width and height of a scene
 GRID = 8  # pixels between places a glyph's corner may have
 MARGIN = 0.04  # room on each side of a glyph, so that neighbours and edges are not touched; share of its size
 NATIVE = 109  # the only size the font's CBDT bitmaps exist at
-ONE = (80, 96, 112)  # glyph sizes where one object stands alone, pixels
-TWO = (48, 56)  # glyph sizes where two objects share the scene, pixels
+ONE = (88, 104)  # glyph sizes where one object stands alone, pixels
+TWO = (56,)  # glyph sizes where two objects share the scene, pixels
 TWO_SHARE = 0.5  # share of scenes with two objects
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
 

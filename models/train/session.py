@@ -27,14 +27,15 @@ class Session:
         self.path, self.modules, self.seconds, self.rank, self.world = path, modules, seconds, rank, world
         self.device = next(next(iter(modules.values())).parameters()).device
         self.averages = {name: Ema(module, decay) for name, module in modules.items()}
-        self.optimisers = Optimisers(list(modules.values()), *rates)
+        self.optimisers = Optimisers(list(modules.values()), *rates, rank, world)
         self.step, self.elapsed, self.history, self.shown = 0, 0.0, [], {}
         if path.exists():
             saved = torch.load(path, map_location=self.device)
             for name, module in modules.items():
                 module.load_state_dict(saved["model"][name])
                 self.averages[name].module.load_state_dict(saved["ema"][name])
-            self.optimisers.load(saved["optimisers"])
+            if "optimisers" in saved:  # not in what warm.py makes of a pack
+                self.optimisers.load(saved["optimisers"])
             self.step, self.elapsed, self.history = saved["step"], saved["seconds"], saved["history"]
         self.began = time.monotonic() - self.elapsed
         self.saved_at = self.elapsed

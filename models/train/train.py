@@ -18,7 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -28,7 +30,7 @@ from assemble import assemble  # noqa: E402
 from distill import train_fast  # noqa: E402
 from judge import train_judge  # noqa: E402
 from parallel import launch  # noqa: E402
-from scenes import FONT, font_digest  # noqa: E402
+from scenes import FONT, Scenes, font_digest  # noqa: E402
 from train_clip import train_clip, train_image_tower  # noqa: E402
 from train_unet import encode_scenes, train_unet  # noqa: E402
 from train_vae import centre_latents, train_decoder, train_vae  # noqa: E402
@@ -43,6 +45,18 @@ ABOUT = ("--title", "Emoji, 128 x 128", "--smallest", "128",
          "--preset", "default:8:3.0", "--preset", "fast:2:1.0:lcm:unet_fast")
 
 
+RENDERS = 48  # scenes that the preview's mixture of latents is fitted on
+
+
+def write_renders(folder: Path) -> list[Path]:
+    """Pictures of scenes that training may show, as PNG files."""
+    folder.mkdir(exist_ok=True)
+    scenes, paths = Scenes(51), [folder / f"{i}.png" for i in range(RENDERS)]
+    for path in paths:
+        Image.fromarray((scenes.render(scenes.place()) * 255).round().astype(np.uint8)).save(path)
+    return paths
+
+
 def export(state: Path, out: Path, untrained: bool = False, fp32: Path | None = None) -> None:
     """Checkpoints -> diffusers folder -> fp32 ONNX -> int8 pack `out`."""
     quantize = HERE.parents[1] / "quantize"
@@ -50,7 +64,8 @@ def export(state: Path, out: Path, untrained: bool = False, fp32: Path | None = 
     onnx = fp32 or state / "onnx-fp32"
     assemble(state, folder, untrained)
     for script, *arguments in (
-        ("export.py", folder, onnx), ("quantize.py", onnx, out), ("manifest.py", onnx, *ABOUT), ("manifest.py", out, *ABOUT),
+        ("export.py", folder, onnx), ("quantize.py", onnx, out), ("preview.py", out, *write_renders(state / "renders")),
+        ("manifest.py", onnx, *ABOUT), ("manifest.py", out, *ABOUT),
     ):
         subprocess.run([sys.executable, str(quantize / script), *map(str, arguments)], check=True)
 
