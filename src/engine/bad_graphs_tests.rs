@@ -132,6 +132,10 @@ fn operators_that_nobody_knows_are_named_with_their_node() {
         let node = &mut graph(proto).node[3];
         (node.op_type, node.domain) = ("FusedConv".to_owned(), "com.microsoft".to_owned());
     });
+    refused(&["node 'the_b' (QLinearSigmoid)", "QDQ instead"], |proto, _| {
+        let node = &mut graph(proto).node[1];
+        (node.op_type, node.domain) = ("QLinearSigmoid".to_owned(), "com.microsoft".to_owned());
+    });
     refused(&["node 'the_y' (Conv)", "com.microsoft.nchwc"], |proto, _| {
         graph(proto).node[3].domain = "com.microsoft.nchwc".to_owned();
     });

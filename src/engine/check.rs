@@ -54,6 +54,10 @@ fn operator(proto: &ModelProto, node: &NodeProto, known: impl Fn(&str) -> bool) 
             ensure!(known(&node.op_type), "{name}: neither tract nor easeld knows this operator");
         }
         _ if twin => {}
+        "com.microsoft" if node.op_type.starts_with("QLinear") || node.op_type == "QGemm" => bail!(
+            "{name} is ONNX Runtime's own: of its quantizers' operators only QLinearConv and QLinearMatMul are known; quantize \
+             to QDQ instead"
+        ),
         domain if domain.starts_with("com.microsoft") => bail!(
             "{name} is of the domain {domain}: ONNX Runtime fused operators when it wrote this file; take the file from \
              before that, or write it with graph optimizations off"
@@ -76,7 +80,8 @@ fn sources(graph: &GraphProto) -> anyhow::Result<()> {
     let given = graph.input.iter().map(|input| &input.name);
     let mut there: HashSet<&String> =
         given.chain(graph.initializer.iter().map(|tensor| &tensor.name)).collect();
-    let made: HashSet<&String> = graph.node.iter().flat_map(|node| &node.output).collect();
+    let made: HashSet<&str> =
+        graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str)).collect();
     let mut waiting: Vec<&NodeProto> = graph.node.iter().collect();
     // Most files have their nodes in order; some converters append.
     while !waiting.is_empty() {
@@ -92,7 +97,7 @@ fn sources(graph: &GraphProto) -> anyhow::Result<()> {
             let node = waiting[0];
             let of = |input: &&String| !input.is_empty() && !there.contains(input);
             let missing = node.input.iter().find(of).map_or("", String::as_str);
-            let why = match made.contains(&missing.to_owned()) {
+            let why = match made.contains(missing) {
                 true => "which depends on it in turn",
                 false => "which nothing makes",
             };
