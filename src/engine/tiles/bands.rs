@@ -101,6 +101,6 @@ mod tests {
             }
             assert_eq!(next, units);
         }
-        assert_eq!(Bands::new(16, 5, 0.5, 1), None);
+        assert_eq!(Bands::new(15, 5, 0.5, 1), None);
     }
 }
