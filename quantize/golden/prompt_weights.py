@@ -30,7 +30,6 @@ PROMPTS = (
     "a (fox) on red",
     "a (fox:1.4) on [red]",
     "((a fox)) next to a [[crown]]",
-    "a (((fox:1.3)) [on] a (red:0.5), sky, (((sun))).",
     "(a fox:0) on red",
     r"a fox \(small\) on (red \[dark\]:1.2)",
     "(a:2)(fox:0.25)(on:1.75)(red:10)",

@@ -9,22 +9,6 @@ pub(super) struct Life {
     pub(super) kept: bool,
 }
 
-/// As many zeros, in pages that go back to the system when they are dropped.
-///
-/// glibc serves blocks below a threshold, which rises to 32 MiB, from a heap that keeps what is freed between others.
-/// Plans for bands, which come and go, would leave twice the memory behind that they ever need. A block that only claims
-/// to be larger takes no more memory: nobody writes to the rest.
-pub(super) fn zeros(len: usize) -> Vec<f32> {
-    const OWN_PAGES: usize = (33 << 20) / size_of::<f32>();
-    const SMALL: usize = (256 << 10) / size_of::<f32>();
-    if len < SMALL {
-        return vec![0.0; len];
-    }
-    let mut zeros = vec![0.0; len.max(OWN_PAGES)];
-    zeros.truncate(len);
-    zeros
-}
-
 /// A slot for every buffer that lives, and the sizes of the slots.
 ///
 /// Buffers are taken largest first, each into the first slot that is free all its life: the slots are then hardly larger

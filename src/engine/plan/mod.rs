@@ -24,7 +24,7 @@ use super::ops::copy::copy;
 use super::ops::elementwise::{binary, map};
 use super::ops::encode::encode;
 use super::ops::norm::{ChannelMaps, Target, norm};
-use super::slots::{share, zeros};
+use super::slots::share;
 use super::weights::{Packed, WeightId, Weights};
 use places::{Coded, coded, is_kept, lives};
 
@@ -212,7 +212,7 @@ impl Plan {
     fn fill_inputs(&mut self, inputs: &[Tensor]) -> anyhow::Result<()> {
         for (buffer, length) in self.floats.iter_mut().zip(&self.lengths) {
             if buffer.is_empty() {
-                *buffer = zeros(*length);
+                *buffer = vec![0.0; *length];
             }
         }
         for (id, node) in self.graph.nodes.iter().enumerate() {

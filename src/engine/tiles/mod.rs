@@ -23,7 +23,6 @@ use super::lower::{self, Graph};
 use super::network::{Input, typed};
 use super::ops::Machine;
 use super::plan::Plan;
-use super::slots::zeros;
 use super::weights::Weights;
 use bands::{Band, Bands};
 use cuts::ROWS_IN;
@@ -165,7 +164,7 @@ impl Stretch {
         }
         let in_place = self.input == self.output;
         let width = self.output[1] * self.output[2];
-        let mut out = if in_place { Vec::new() } else { zeros(self.output.iter().product()) };
+        let mut out = if in_place { Vec::new() } else { vec![0.0; self.output.iter().product()] };
         // A band's rows go where they belong once the next band has taken its input from there.
         let mut waiting: Option<(usize, Vec<f32>)> = None;
         for band in bands.all() {
