@@ -112,7 +112,8 @@ impl Manifest {
     }
 }
 
-/// Files that make pictures what they are: configuration, tokenizer and networks, not documentation.
+/// Files that make pictures what they are: configuration, tokenizer and networks, not documentation, and not what the
+/// engine makes of them (`model.packed`), which is there from the first picture on.
 fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
     const PARTS: [&str; 10] = [
         "model_index.json",
@@ -133,6 +134,9 @@ fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError
         let path = below.join(entry.file_name());
         let top_level = below.as_os_str().is_empty();
         let name = entry.file_name();
+        if name.to_string_lossy().contains(".packed") {
+            continue;
+        }
         let unet = name.to_str().is_some_and(|name| name.starts_with(DEFAULT_UNET));
         if top_level && !unet && !PARTS.iter().any(|part| name == *part) {
             continue;
