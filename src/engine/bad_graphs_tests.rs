@@ -14,7 +14,8 @@ use tract_onnx::pb::{
     attribute_proto::AttributeType,
 };
 
-use super::network::{Input, Network};
+use super::network::Network;
+use super::typed::Input;
 use super::{Compute, EngineOptions, machine};
 
 fn value(name: &str, dims: &[i64]) -> ValueInfoProto {

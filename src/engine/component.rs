@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::network::{Input, Network};
+use super::network::Network;
+use super::typed::Input;
 use super::{EngineOptions, machine};
 use crate::diffusion::ports::ModelError;
 

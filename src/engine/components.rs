@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix3, Ix4};
 
-use super::network::{Input, Network};
+use super::network::Network;
+use super::typed::Input;
 use crate::diffusion::ports::{
     ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, Upscaler, VaeDecoder, VaeEncoder,
 };

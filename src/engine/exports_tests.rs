@@ -11,7 +11,8 @@ use prost::Message;
 use serde::Deserialize;
 use tract_onnx::pb::{ModelProto, StringStringEntryProto, TensorProto};
 
-use super::network::{Input, Network};
+use super::network::Network;
+use super::typed::Input;
 use super::{Compute, EngineOptions, WeightSource, machine};
 
 #[derive(Deserialize)]

@@ -26,6 +26,7 @@ mod slots;
 mod streamed;
 mod tiles;
 mod trial;
+mod typed;
 mod weights;
 
 use serde::Deserialize;

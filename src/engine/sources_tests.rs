@@ -15,7 +15,8 @@ use tract_onnx::pb::{
     TypeProto, ValueInfoProto, attribute_proto::AttributeType,
 };
 
-use super::network::{Input, Network};
+use super::network::Network;
+use super::typed::Input;
 use super::{EngineOptions, STAGING_BYTES, WeightSource, machine};
 
 const MODEL: &str = "EASELD_TEST_MODEL";

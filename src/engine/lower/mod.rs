@@ -3,6 +3,7 @@
 
 mod attention;
 mod expr;
+mod functions;
 mod fuse;
 mod gemm;
 pub(super) mod ir;

@@ -14,16 +14,13 @@ use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
 use tract_core::ops::konst::Const;
-use tract_core::ops::nn::LeakyRelu;
 use tract_core::ops::source::TypedSource;
 use tract_onnx::prelude::*;
 
-use super::expr::{Expr, Meaning, One, Two};
 use super::ir::{Graph, Op};
 use super::view::{Atom, View, atoms};
 use super::{attention, gemm, norm, probe};
 use crate::engine::coarse::{FilledOp, Standardize, WeightOp};
-use crate::engine::kernels::float::Activation;
 use crate::engine::weights::Weights;
 
 /// Larger constants are not computed ahead: shapes, masks and embeddings of time steps are smaller.
@@ -102,7 +99,7 @@ impl Reader<'_> {
     }
 
     /// The one number of a constant whose elements are all the same.
-    fn scalar(&self, view: &View) -> Option<f64> {
+    pub(super) fn scalar(&self, view: &View) -> Option<f64> {
         let Op::Constant(values) = &self.graph.nodes[view.node].op else {
             return None;
         };
@@ -111,7 +108,7 @@ impl Reader<'_> {
     }
 
     /// One number over and over.
-    fn filled(&mut self, name: &str, number: f64, shape: &[usize]) -> View {
+    pub(super) fn filled(&mut self, name: &str, number: f64, shape: &[usize]) -> View {
         let constant = Op::Constant(Arc::new(vec![number as f32]));
         let one = self.graph.add(name, constant, f32::datum_type(), View::row_major(0, &[]));
         let axes = shape.iter().map(|size| atoms([Atom { size: *size, stride: 0 }])).collect();
@@ -277,102 +274,6 @@ impl Reader<'_> {
             at += count;
         }
         Ok(self.graph.add(&node.name, Op::Copy(copies), f32::datum_type(), whole))
-    }
-
-    fn elementwise(&mut self, op: &ElementWiseOp, node: &TypedNode) -> anyhow::Result<Option<View>> {
-        if let Some(LeakyRelu { alpha: slope @ 0.0..=1.0 }) = op.0.downcast_ref() {
-            let view = self.view(node.inputs[0])?;
-            let (base, expr) = self.function(&view);
-            return Ok(Some(self.map(&node.name, base, expr.leaky(f64::from(*slope)))));
-        }
-        let one = match op.0.name().as_str() {
-            "Sigmoid" => One::Sigmoid,
-            "Erf" => One::Erf,
-            "Tanh" => One::Tanh,
-            "Exp" => One::Exp,
-            "Neg" => One::Neg,
-            "Square" => One::Square,
-            _ => return Ok(None),
-        };
-        let view = self.view(node.inputs[0])?;
-        let (base, expr) = self.function(&view);
-        Ok(Some(self.map(&node.name, base, Expr::One(one, Box::new(expr)))))
-    }
-
-    fn binary(&mut self, op: &TypedBinOp, node: &TypedNode, shape: &[usize]) -> anyhow::Result<Option<View>> {
-        let two = match op.0.name() {
-            "Add" => Two::Add,
-            "Sub" => Two::Sub,
-            "Mul" => Two::Mul,
-            "Div" => Two::Div,
-            "Max" => Two::Max,
-            "Min" => Two::Min,
-            _ => return Ok(None),
-        };
-        let mut sides = Vec::new();
-        for outlet in &node.inputs {
-            let view = self.view(*outlet)?;
-            match self.scalar(&view) {
-                Some(number) => sides.push((view, Some(number))),
-                None => sides.push((view.broadcast(shape).context("shapes that do not fit")?, None)),
-            }
-        }
-        let [(a, a_number), (b, b_number)] = &sides[..] else {
-            return Ok(None);
-        };
-        let apply = |a: Expr, b: Expr| Expr::Two(two, Box::new(a), Box::new(b));
-        let (base, expr) = match (a_number, b_number) {
-            (Some(a), Some(b)) => return Ok(Some(self.filled(&node.name, two.apply(*a, *b), shape))),
-            (Some(number), None) => {
-                let (base, expr) = self.function(b);
-                (base, apply(Expr::Number(*number), expr))
-            }
-            (None, Some(number)) if a.shape() == shape => {
-                let (base, expr) = self.function(a);
-                (base, apply(expr, Expr::Number(*number)))
-            }
-            (None, None) => {
-                let (a_base, a_expr) = self.function(a);
-                let (b_base, b_expr) = self.function(b);
-                if a_base != b_base {
-                    return Ok(Some(self.pair(&node.name, two, a, b)));
-                }
-                (a_base, apply(a_expr, b_expr))
-            }
-            _ => return Ok(None),
-        };
-        if base.shape() != shape {
-            return Ok(None);
-        }
-        Ok(Some(self.map(&node.name, base, expr)))
-    }
-
-    /// Two tensors of one shape; the result lies as the larger of them does, so that what is repeated over it
-    /// follows.
-    fn pair(&mut self, name: &str, two: Two, a: &View, b: &View) -> View {
-        let repeated = |view: &View| view.flat().iter().any(|atom| atom.stride == 0);
-        let layout = if repeated(a) && !repeated(b) { b.compact() } else { a.compact() };
-        self.graph.add(name, Op::Binary(two, a.clone(), b.clone()), f32::datum_type(), layout)
-    }
-
-    /// A tensor as a function of another one.
-    pub(super) fn function(&self, view: &View) -> (View, Expr) {
-        if let Op::Map(of, expr) = &self.graph.nodes[view.node].op {
-            // The map's buffer lies as its source does, so any view of one is a view of the other.
-            return (view.clone().on(*of), expr.clone());
-        }
-        (view.clone(), Expr::X)
-    }
-
-    fn map(&mut self, name: &str, base: View, expr: Expr) -> View {
-        if expr.meaning() == Meaning::Activation(Activation::Identity) {
-            return base;
-        }
-        // A map covers its whole source, whatever part of it is viewed; what nobody reads is never computed, and a
-        // slice is left for the consumer to take.
-        let whole = self.graph.nodes[base.node].view.clone();
-        let node = self.graph.add(name, Op::Map(base.node, expr), f32::datum_type(), whole);
-        base.on(node.node)
     }
 
     /// The node as tract computes it.

@@ -20,9 +20,9 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::lower::{self, Graph};
-use super::network::{Input, typed};
 use super::ops::Machine;
 use super::plan::Plan;
+use super::typed::{Input, typed};
 use super::weights::Weights;
 use bands::{Band, Bands};
 use cuts::ROWS_IN;
