@@ -86,7 +86,8 @@ fn similarities_are_those_of_transformers() {
 
 #[test]
 fn the_best_of_several_is_the_one_that_fits_its_prompt_best() {
-    let mut generator = generator(&comparing_pack(), Compute::Int8);
+    let pack = comparing_pack();
+    let mut generator = generator(&pack, Compute::Int8);
     let prompt = "a fox next to a crown";
     let mut make = |raw: RawRequest| {
         let raw = RawRequest { prompt: prompt.to_owned(), seed: Some(1), steps: Some(2), ..raw };

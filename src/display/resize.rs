@@ -6,7 +6,14 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use crate::diffusion::postprocess::RgbImage;
 
 /// `picture` at `width` x `height` pixels, stretched; in 8 bits, the filter widened when shrinking.
+///
+/// Rows first, then columns, each rounded to 8 bits: the order shows in single levels, and this is Pillow's.
 pub(super) fn resize(picture: &RgbImage, width: usize, height: usize, filter: FilterType) -> RgbImage {
+    let rows = stretch(picture, width, picture.height, filter);
+    stretch(&rows, width, height, filter)
+}
+
+fn stretch(picture: &RgbImage, width: usize, height: usize, filter: FilterType) -> RgbImage {
     if (width, height) == (picture.width, picture.height) {
         return picture.clone();
     }
