@@ -3,6 +3,8 @@
 //! `cargo bench --bench operations [-- FILTER]`; `EASELD_ISA` and `EASELD_THREADS` choose kernels and threads (one thread if
 //! nothing is said). Throughput is in multiplications with an addition, where there are any: `Gelem/s` reads as GMAC/s.
 
+#![allow(missing_docs, reason = "criterion's macro makes a public function")]
+
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -24,46 +24,7 @@ pub(super) fn add(proto: &mut ModelProto, vectors: &[Vec<f32>]) -> anyhow::Resul
     let width = vectors.first().map_or(0, Vec::len);
     ensure!(vectors.iter().all(|vector| vector.len() == width), "learned words have vectors of other widths");
 
-    let name = |name: &str| format!("{PREFIX}{name}");
-    let integers = |label: &str, values: &[i64], dims: &[i64]| TensorProto {
-        name: name(label),
-        data_type: DataType::Int64 as i32,
-        dims: dims.to_vec(),
-        int64_data: values.to_vec(),
-        ..TensorProto::default()
-    };
-    let floats = |label: &str, values: Vec<f32>, dims: &[i64]| TensorProto {
-        name: name(label),
-        data_type: DataType::Float as i32,
-        dims: dims.to_vec(),
-        float_data: values,
-        ..TensorProto::default()
-    };
-    // Row 0 is what every known id reads: nothing.
-    let table: Vec<f32> = vec![0.0; width].into_iter().chain(vectors.concat()).collect();
-    graph.initializer.extend([
-        integers("first", &[i64::from(FIRST_LEARNED_ID)], &[]),
-        integers("zero", &[0], &[]),
-        integers("row_of_first", &[i64::from(FIRST_LEARNED_ID) - 1], &[]),
-        floats("table", table, &[vectors.len() as i64 + 1, width as i64]),
-        floats("keeps", vec![0.0, 1.0], &[2, 1]),
-    ]);
-    let node = |op_type: &str, inputs: &[&str], output: &str| NodeProto {
-        name: output.to_owned(),
-        op_type: op_type.to_owned(),
-        input: inputs.iter().map(|input| (*input).to_owned()).collect(),
-        output: vec![output.to_owned()],
-        ..NodeProto::default()
-    };
-    let cast = |input: &str, output: &str| NodeProto {
-        attribute: vec![AttributeProto {
-            name: "to".to_owned(),
-            r#type: attribute_proto::AttributeType::Int as i32,
-            i: DataType::Int64 as i64,
-            ..AttributeProto::default()
-        }],
-        ..node("Cast", &[input], output)
-    };
+    graph.initializer.extend(constants(vectors, width));
     let [ids, is_known, known_ids, known, rows, row, learned, keeps_row, keeps, kept] = [
         "ids",
         "is_known",
@@ -99,6 +60,58 @@ pub(super) fn add(proto: &mut ModelProto, vectors: &[Vec<f32>]) -> anyhow::Resul
     ];
     graph.node.splice(at..=at, added);
     Ok(())
+}
+
+/// A name that is ours.
+fn name(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// What the added nodes read.
+fn constants(vectors: &[Vec<f32>], width: usize) -> [TensorProto; 5] {
+    let integer = |label: &str, value: i64| TensorProto {
+        name: name(label),
+        data_type: DataType::Int64 as i32,
+        int64_data: vec![value],
+        ..TensorProto::default()
+    };
+    let floats = |label: &str, values: Vec<f32>, dims: &[i64]| TensorProto {
+        name: name(label),
+        data_type: DataType::Float as i32,
+        dims: dims.to_vec(),
+        float_data: values,
+        ..TensorProto::default()
+    };
+    // Row 0 is what every known id reads: nothing.
+    let table: Vec<f32> = vec![0.0; width].into_iter().chain(vectors.concat()).collect();
+    [
+        integer("first", i64::from(FIRST_LEARNED_ID)),
+        integer("zero", 0),
+        integer("row_of_first", i64::from(FIRST_LEARNED_ID) - 1),
+        floats("table", table, &[vectors.len() as i64 + 1, width as i64]),
+        floats("keeps", vec![0.0, 1.0], &[2, 1]),
+    ]
+}
+
+fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        name: output.to_owned(),
+        op_type: op_type.to_owned(),
+        input: inputs.iter().map(|input| (*input).to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    }
+}
+
+/// To whole numbers.
+fn cast(input: &str, output: &str) -> NodeProto {
+    let to = AttributeProto {
+        name: "to".to_owned(),
+        r#type: attribute_proto::AttributeType::Int as i32,
+        i: DataType::Int64 as i64,
+        ..AttributeProto::default()
+    };
+    NodeProto { attribute: vec![to], ..node("Cast", &[input], output) }
 }
 
 /// The place of the node that looks token ids up: a Gather over rows whose ids come from `input_ids` unchanged.

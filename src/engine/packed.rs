@@ -49,14 +49,14 @@ impl PackedModel {
         let places = places(path, &source);
         for place in places.iter().filter(|place| place.is_file()) {
             match open(place, &source, reading) {
-                Ok(packed) => return Ok(packed?),
+                Ok(packed) => return packed,
                 Err(error) => tracing::info!(file = %place.display(), "packing again: {error:#}"),
             }
         }
         let bytes = pack(path, &source)?;
         for place in &places {
             match write(place, &bytes).and_then(|()| open(place, &source, reading)) {
-                Ok(packed) => return Ok(packed?),
+                Ok(packed) => return packed,
                 Err(error) => {
                     tracing::debug!(file = %place.display(), "cannot write packed weights: {error:#}")
                 }

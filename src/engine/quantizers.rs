@@ -242,15 +242,7 @@ fn pairs(graph: &mut GraphProto, directory: Option<&str>, rounds: bool) -> anyho
                 *input = name.clone();
             }
         }
-        let there = match node.op_type.as_str() {
-            "DequantizeLinear" => node.input.first().and_then(|codes| {
-                nodes
-                    .iter()
-                    .find(|there| there.op_type == "QuantizeLinear" && there.output.first() == Some(codes))
-            }),
-            _ => None,
-        };
-        let Some(there) = there.filter(|there| there.input.len() == node.input.len()) else {
+        let Some(there) = conversion_there(&nodes, &node) else {
             nodes.push(node);
             continue;
         };
@@ -305,6 +297,13 @@ fn pairs(graph: &mut GraphProto, directory: Option<&str>, rounds: bool) -> anyho
     graph.node = nodes;
     graph.initializer.extend(limits);
     Ok(())
+}
+
+/// The conversion whose codes `back` converts back, with as many inputs.
+fn conversion_there<'a>(nodes: &'a [NodeProto], back: &NodeProto) -> Option<&'a NodeProto> {
+    let codes = back.input.first().filter(|_| back.op_type == "DequantizeLinear")?;
+    let makes = |there: &&NodeProto| there.op_type == "QuantizeLinear" && there.output.first() == Some(codes);
+    nodes.iter().find(makes).filter(|there| there.input.len() == back.input.len())
 }
 
 /// A scale, and the least and the largest code, counted from the zero point.

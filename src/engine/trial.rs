@@ -176,6 +176,17 @@ mod tests {
         assert_eq!(Trial::convolution(1, 6, 32, 48, 3, 2).unwrap().macs, (9 * 9 * 32 * 48) as f64);
     }
 
+    /// Each row in `steps` steps from its least to its largest value.
+    fn rounded_rows(values: &[f32], width: usize, steps: f64) -> Vec<f64> {
+        let row = |row: &[f32]| {
+            let row: Vec<f64> = row.iter().copied().map(f64::from).collect();
+            let least = row.iter().copied().fold(f64::MAX, f64::min);
+            let step = (row.iter().copied().fold(f64::MIN, f64::max) - least) / steps;
+            row.into_iter().map(move |x| ((x - least) / step).round_ties_even() * step + least)
+        };
+        values.chunks_exact(width).flat_map(row).collect()
+    }
+
     /// What layers compute, in double precision from the same codes: rows in 255 steps (127 on AVX2) from their least to
     /// their largest value, weights as they were packed.
     #[test]
@@ -225,16 +236,7 @@ mod tests {
                 let products = IntProducts { unit: on.unit, codes: &codes, panels };
                 gemm(&on.pool, on.unit, &geometry, &products, channels, &epilogue, &mut out);
 
-                let steps = f64::from(on.unit.kernel.code_max);
-                let coded: Vec<f64> = values
-                    .chunks_exact(inputs)
-                    .flat_map(|row| {
-                        let least = row.iter().fold(f64::MAX, |a, b| a.min(f64::from(*b)));
-                        let step = (row.iter().fold(f64::MIN, |a, b| a.max(f64::from(*b))) - least) / steps;
-                        row.iter()
-                            .map(move |x| ((f64::from(*x) - least) / step).round_ties_even() * step + least)
-                    })
-                    .collect();
+                let coded = rounded_rows(&values, inputs, f64::from(on.unit.kernel.code_max));
                 let mut wanted = vec![0.0_f64; out.len()];
                 order.each(|at, channel, input, tap| {
                     let weight = f64::from(weights[at]) * f64::from(scales[channel]);

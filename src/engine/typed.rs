@@ -44,6 +44,9 @@ impl Input<'_> {
     }
 }
 
+/// A graph, and the type and shape of each input.
+pub(super) type Typed = (TypedModel, Vec<(DatumType, Vec<usize>)>);
+
 /// The graph for these inputs, its norms and weights as operators of ours or taken apart, and the type and shape of
 /// each input.
 pub(super) fn typed(
@@ -51,7 +54,7 @@ pub(super) fn typed(
     path: &Path,
     inputs: &[(&str, Input<'_>)],
     coarse_operators: bool,
-) -> anyhow::Result<(TypedModel, Vec<(DatumType, Vec<usize>)>)> {
+) -> anyhow::Result<Typed> {
     let mut model = parse(proto, path, coarse_operators)?;
     let mut order = Vec::with_capacity(inputs.len());
     let mut facts = Vec::with_capacity(inputs.len());

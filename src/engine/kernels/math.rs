@@ -37,7 +37,7 @@ pub(in crate::engine) fn exp2<const FMA: bool>(x: f32) -> f32 {
     let r = x - (shifted - MAGIC);
     // Least squares of the relative error on [-1/2, 1/2], reweighted towards its maximum.
     let mut p = 9.570_1e-3;
-    for coefficient in [5.591_786e-2, 2.402_474_5e-1, 6.931_218e-1, 0.999_999_26] {
+    for coefficient in [5.591_786e-2, 2.402_474_5e-1, 6.931_218e-1, 0.999_999_3] {
         p = fma::<FMA>(p, r, coefficient);
     }
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))

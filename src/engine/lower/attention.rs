@@ -78,37 +78,7 @@ fn ending(
     if !over_last || !in_order(&weights_in_order) || !in_order(&scores[0]) {
         return None;
     }
-    // Back through mask and scale to the product of queries and keys.
-    let mut scores = scores[0].clone();
-    let (mut scale, mut mask) = (1.0, None);
-    let first_product = loop {
-        match &reader.graph.nodes[scores.node].op {
-            Op::Foreign(op, inputs) if op.is::<EinSum>() => {
-                let einsum = op.downcast_ref::<EinSum>()?;
-                break (product(einsum, 0)?, inputs.clone());
-            }
-            Op::Map(of, expr) => {
-                let Meaning::Gain(gain) = expr.meaning() else {
-                    return None;
-                };
-                scale *= gain;
-                scores = scores.on(*of);
-            }
-            Op::Binary(Two::Add, a, b) if mask.is_none() && scale == 1.0 => {
-                let (inner, added) = if in_order(a) { (a, b) } else { (b, a) };
-                let rank = added.axes.len();
-                let constant_over_batch =
-                    added.axes[..rank - 2].iter().flatten().all(|atom| atom.stride == 0);
-                if !in_order(inner) || !constant_over_batch {
-                    return None;
-                }
-                mask = Some(ordered(added, [rank - 2, rank - 1]));
-                scores = inner.clone();
-            }
-            _ => return None,
-        }
-    };
-    let (scored, inputs) = first_product;
+    let Scores { scale, mask, product: (scored, inputs) } = scores_of(reader, &scores[0], &in_order)?;
     let rank = scored.batch.len() + 2;
     if scored.rows[1] != rank - 2 || scored.columns[1] != rank - 1 || inputs.len() != 2 {
         return None;
@@ -120,12 +90,6 @@ fn ending(
         ordered(values, last.batch.iter().map(|[_, b, _]| *b).chain([last.summed[1], last.columns[0]]));
     let (query, query_gain) = gain(reader, query);
     let (key, key_gain) = gain(reader, key);
-    // Batches and heads of all three in one list, whatever axes they are spread over.
-    let flat = |view: &View| {
-        let rank = view.axes.len();
-        let batch = atoms(view.axes[..rank - 2].iter().flatten().copied());
-        View { axes: vec![batch, view.axes[rank - 2].clone(), view.axes[rank - 1].clone()], ..view.clone() }
-    };
     let [query, key, value] = [flat(&query), flat(&key), flat(&value)];
     let one_step = |view: &View| view.axes[2].len() <= 1 && view.axes[1].len() <= 1;
     if ![&query, &key, &value].into_iter().all(one_step) {
@@ -159,6 +123,53 @@ fn ending(
         view.axes[to] = split.axes[from].clone();
     }
     Some(reader.graph.add(&node.name, Op::Attention(Box::new(attention)), f32::datum_type(), view))
+}
+
+/// The product of queries and keys, and what stands between it and the softmax.
+struct Scores {
+    scale: f64,
+    mask: Option<View>,
+    product: (Product, Vec<View>),
+}
+
+/// Back from the softmax's input through mask and scale to the product of queries and keys.
+fn scores_of(reader: &Reader<'_>, scores: &View, in_order: &dyn Fn(&View) -> bool) -> Option<Scores> {
+    let mut scores = scores.clone();
+    let (mut scale, mut mask) = (1.0, None);
+    loop {
+        match &reader.graph.nodes[scores.node].op {
+            Op::Foreign(op, inputs) if op.is::<EinSum>() => {
+                let einsum = op.downcast_ref::<EinSum>()?;
+                return Some(Scores { scale, mask, product: (product(einsum, 0)?, inputs.clone()) });
+            }
+            Op::Map(of, expr) => {
+                let Meaning::Gain(gain) = expr.meaning() else {
+                    return None;
+                };
+                scale *= gain;
+                scores = scores.on(*of);
+            }
+            Op::Binary(Two::Add, a, b) if mask.is_none() && scale == 1.0 => {
+                let (inner, added) = if in_order(a) { (a, b) } else { (b, a) };
+                let rank = added.axes.len();
+                let constant_over_batch =
+                    added.axes[..rank - 2].iter().flatten().all(|atom| atom.stride == 0);
+                if !in_order(inner) || !constant_over_batch {
+                    return None;
+                }
+                mask = Some(ordered(added, [rank - 2, rank - 1]));
+                scores = inner.clone();
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Batches and heads in one list, whatever axes they are spread over.
+fn flat(view: &View) -> View {
+    let rank = view.axes.len();
+    let batch = atoms(view.axes[..rank - 2].iter().flatten().copied());
+    View { axes: vec![batch, view.axes[rank - 2].clone(), view.axes[rank - 1].clone()], ..view.clone() }
 }
 
 /// What lies behind the copy that was made for tract.

@@ -74,9 +74,9 @@ mod tests {
         let to = View::row_major(0, &[2, 4, 4, 3]).moved(3, 1);
         let mut out = vec![0.0; 96];
         copy(&machine, &planes, &from, &mut out, &to);
-        for at in 0..96 {
+        for (at, value) in out.into_iter().enumerate() {
             let (n, y, x, c) = (at / 48, at / 12 % 4, at / 3 % 4, at % 3);
-            assert_eq!(out[at], (n * 12 + c * 4 + y / 2 * 2 + x / 2) as f32);
+            assert_eq!(value, (n * 12 + c * 4 + y / 2 * 2 + x / 2) as f32);
         }
     }
 }

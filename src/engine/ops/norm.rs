@@ -124,10 +124,13 @@ pub(in crate::engine) fn channel_maps(norm: &Norm, rows: usize, moments: &[f32])
             let mean = total(0) / count;
             let variance = (total(channels) / count - mean * mean).max(0.0);
             let steepness = (variance + f64::from(norm.epsilon)).sqrt().recip();
-            for channel in group * size..(group + 1) * size {
-                let gain = f64::from(norm.gain[channel]) * steepness;
-                maps[0][channel] = gain as f32;
-                maps[1][channel] = (f64::from(norm.shift[channel]) - mean * gain) as f32;
+            let channels = group * size..(group + 1) * size;
+            let [gains, shifts] = maps.each_mut().map(|map| &mut map[channels.clone()]);
+            let given = norm.gain[channels.clone()].iter().zip(&norm.shift[channels.clone()]);
+            for ((gain_out, shift_out), (gain, shift)) in gains.iter_mut().zip(shifts).zip(given) {
+                let gain = f64::from(*gain) * steepness;
+                *gain_out = gain as f32;
+                *shift_out = (f64::from(*shift) - mean * gain) as f32;
             }
         }
         maps
