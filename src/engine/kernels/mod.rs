@@ -73,6 +73,10 @@ pub(super) struct Kernel {
 pub(super) struct Weights {
     pub(super) first: *const i8,
     /// From the first panel to the second, in bytes; nothing if there is one panel only.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "kernels of ARM take one panel at a time")
+    )]
     pub(super) second: Option<usize>,
 }
 
