@@ -42,8 +42,7 @@ def assemble(state: Path, out: Path, untrained: bool = False) -> None:
     """
     torch.manual_seed(0)
     vae, unet, fast, image = models.build_vae(), models.build_unet(), models.build_unet(), models.build_image_encoder()
-    T.write_tokenizer(out / "tokenizer")
-    text = models.build_text_encoder(len(T.load_tokenizer(out / "tokenizer")))
+    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer")))
     has_fast, has_image = (untrained or (state / name).exists() for name in ("fast.pt", "image.pt"))
     if not untrained:
         vae.load_state_dict(tuned_vae(state))

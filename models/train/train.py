@@ -87,10 +87,10 @@ def main() -> None:
     state = args.state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     world = args.workers or (1 if args.device == "cuda" else min(2, os.cpu_count() or 1))
+    T.write_tokenizer(state / "tokenizer")
     if args.untrained:
         export(state, args.out, True, args.fp32)
         return
-    T.write_tokenizer(state / "tokenizer")
     (state / "font.json").write_text(json.dumps({"file": FONT.name, "sha256": font_digest()}) + "\n")
     for stage in stages:
         if stage == "latents":
