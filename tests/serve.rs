@@ -110,6 +110,13 @@ fn a_seed_gives_the_same_picture_again_and_mqtt5_clients_may_say_json() {
 }
 
 #[test]
+fn the_process_that_was_started_gives_large_blocks_back_unless_told_otherwise() {
+    let threshold = |more: &[(&str, &str)]| setup(more).daemon.variable("MALLOC_MMAP_THRESHOLD_");
+    assert_eq!(threshold(&[]).as_deref(), Some("1048576"));
+    assert_eq!(threshold(&[("MALLOC_MMAP_THRESHOLD_", "65536")]).as_deref(), Some("65536"));
+}
+
+#[test]
 fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
     let mut s = setup(&[]);
     let long = "x".repeat(1 << 20);

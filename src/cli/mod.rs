@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::device::heap;
 use crate::device::logging::LoggingError;
 
 /// `EX_CONFIG` of sysexits.h; the unit tells systemd not to restart on it.
@@ -56,6 +57,7 @@ enum Command {
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
 pub fn main() -> ExitCode {
+    heap::give_back_large_blocks();
     let result = match Cli::parse().command {
         #[cfg(feature = "embedded-broker")]
         Command::Demo(args) => demo::run(args),

@@ -1,10 +1,12 @@
 //! The machine easeld runs on: what systemd is told, where log lines go.
 //!
+//! - [`heap`]: freed memory goes back to the system.
 //! - [`logging`]: chooses the journal or standard error, once, at start.
 //! - [`journal`]: one `tracing` event becomes one journal entry with fields.
 //! - [`memory`]: what this process takes.
 //! - [`notify`]: READY, STATUS, WATCHDOG and STOPPING over systemd's notify socket.
 
+pub mod heap;
 pub mod journal;
 pub mod logging;
 pub mod memory;

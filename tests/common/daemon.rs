@@ -52,6 +52,14 @@ impl Daemon {
         Daemon { child, directory }
     }
 
+    /// A variable of its environment, as it was when the program began.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        let all =
+            std::fs::read_to_string(format!("/proc/{}/environ", self.child.id())).expect("its environment");
+        let value = all.split('\0').find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='));
+        value.map(str::to_owned)
+    }
+
     /// What it wrote to its log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
