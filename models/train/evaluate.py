@@ -129,9 +129,12 @@ class Evaluation:
             real.append([M.best_fit(r, which, scenes) for r in renders])
         ours, theirs = M.spread(made), M.spread(real)
         for what in ours:
+            title = f"diversity: spread of {what} over {VARIED_SEEDS} seeds, of the data's"
+            if theirs[what] == 0:
+                self.rows.append(Row(title, f"{ours[what]:.1f} pixels; the data has one {what}"))
+                continue
             ratio = ours[what] / theirs[what]
-            self.rows.append(Row(f"diversity: spread of {what} over {VARIED_SEEDS} seeds, of the data's",
-                                 f"{ratio:.2f} ({ours[what]:.1f} to {theirs[what]:.1f})", ">= 0.7", ratio >= 0.7))
+            self.rows.append(Row(title, f"{ratio:.2f} ({ours[what]:.1f} to {theirs[what]:.1f})", ">= 0.7", ratio >= 0.7))
 
     def distances(self) -> None:
         drawn = Scenes(9)

@@ -1,9 +1,10 @@
 """Renders training scenes: glyphs of Noto Color Emoji on plain backgrounds, with captions.
 
 The font's bitmaps are drawn once at their native 109 px, shrunk to every size a scene may use and
-kept as premultiplied RGBA, so one scene costs a few array operations. Corners of glyphs lie on a grid
-of GRID pixels, the size of one latent cell: a shift of an object is then a shift of its latents, which a
-convolutional network gets for nothing, and every pixel of training goes into shapes rather than phases.
+kept as premultiplied RGBA, so one scene costs a few array operations. Corners and sizes of glyphs are multiples
+of GRID pixels, two latent cells and so one cell of the UNet's middle level, the first that hears the text: a
+shift of an object is then a shift of everything that draws it, which a convolutional network gets for nothing,
+and all of training goes into shapes rather than phases.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import vocabulary as V
 from captions import Captions
 
 SIZE = 128  # pixels, width and height of a scene
-GRID = 8  # pixels between places a glyph's corner may have
+GRID = 16  # pixels between places a glyph's corner may have
 MARGIN = 0.04  # room on each side of a glyph, so that neighbours and edges are not touched; share of its size
 NATIVE = 109  # the only size the font's CBDT bitmaps exist at
-ONE = (88, 104)  # glyph sizes where one object stands alone, pixels
-TWO = (56,)  # glyph sizes where two objects share the scene, pixels
+ONE = (96,)  # glyph sizes where one object stands alone, pixels
+TWO = (64,)  # glyph sizes where two objects share the scene, pixels
 TWO_SHARE = 0.5  # share of scenes with two objects
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
 
