@@ -32,11 +32,11 @@ pub(super) const SECTIONS: [(&str, &str); 7] = [
     ("models", "What makes the pictures."),
     ("inference", "What making them may cost."),
     ("http", "Reserved: checked now, used by a later version. Nothing listens yet."),
-    ("limits", "Bounds on requests. One that breaks a bound is rejected with a reason."),
+    ("limits", "Bounds. A request that breaks one is rejected with a reason."),
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 33] = [
+pub(super) const KEYS: [Key; 34] = [
     key(
         "mqtt",
         "url",
@@ -230,6 +230,13 @@ pub(super) const KEYS: [Key; 33] = [
         "a whole number from 64 to 1073741824",
         None,
         "Largest width times height of a picture given out, upscale included.",
+    ),
+    key(
+        "limits",
+        "max_pack_bytes",
+        "a whole number from 1048576 to 17592186044416",
+        None,
+        "Largest pack that `easeld pack install` unpacks, in bytes.",
     ),
     key(
         "limits",

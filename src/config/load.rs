@@ -104,6 +104,7 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("limits", "max_images", &mut limits.max_images, whole(1..=1024));
     let output_pixels = &mut limits.max_output_pixels;
     reader.take("limits", "max_output_pixels", output_pixels, whole(64..=1 << 30));
+    reader.take("limits", "max_pack_bytes", &mut limits.max_pack_bytes, whole(1 << 20..=1 << 44));
     reader.take("limits", "blocked_words", &mut limits.blocked_words, words);
     reader.take("limits", "blocked_concepts", &mut limits.blocked_concepts, words);
     reader.take("limits", "concept_similarity", &mut limits.concept_similarity, number(-1.0, 1.0));

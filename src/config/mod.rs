@@ -126,6 +126,8 @@ pub struct LimitSettings {
     pub max_images: usize,
     /// Largest `width * height` given out.
     pub max_output_pixels: usize,
+    /// Largest pack that is installed, in bytes.
+    pub max_pack_bytes: u64,
     /// Words that no prompt may have.
     pub blocked_words: Vec<String>,
     /// Texts that no picture given out may resemble.
@@ -135,6 +137,11 @@ pub struct LimitSettings {
 }
 
 impl Models {
+    /// Where packs are installed: the first directory that is searched.
+    pub fn install_dir(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(|| defaults::state_dir().join("models"))
+    }
+
     /// Where packs are looked for by name: `[models] dir`, the state directory's `models/`, the system's, and those
     /// of a checkout (beside the manifest this binary was built from, or in the working directory).
     pub fn search_path(&self) -> Vec<PathBuf> {
@@ -192,6 +199,7 @@ impl Default for Settings {
                 max_pixels: limits.max_pixels,
                 max_images: limits.max_images,
                 max_output_pixels: limits.max_output_pixels,
+                max_pack_bytes: 16 << 30,
                 blocked_words: limits.blocked_words,
                 blocked_concepts: Vec::new(),
                 concept_similarity: 0.25,

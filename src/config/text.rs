@@ -78,6 +78,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("limits", "max_pixels") => settings.limits.max_pixels.to_string(),
         ("limits", "max_images") => settings.limits.max_images.to_string(),
         ("limits", "max_output_pixels") => settings.limits.max_output_pixels.to_string(),
+        ("limits", "max_pack_bytes") => settings.limits.max_pack_bytes.to_string(),
         ("limits", "blocked_words") => list(&settings.limits.blocked_words),
         ("limits", "blocked_concepts") => list(&settings.limits.blocked_concepts),
         ("limits", "concept_similarity") => settings.limits.concept_similarity.to_string(),

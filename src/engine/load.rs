@@ -45,12 +45,16 @@ impl RawWeight {
 
 /// Decodes and checks an ONNX file; halves are f32 from here on.
 pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
+    let mut proto = parse(path)?;
+    widen(&mut proto, path.parent().and_then(Path::to_str))?;
+    Ok(proto)
+}
+
+/// The file as it is, half floats included.
+pub(super) fn parse(path: &Path) -> anyhow::Result<ModelProto> {
     let bytes = fs::read(path)?;
-    let mut proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
-    drop(bytes);
-    let directory = path.parent().and_then(Path::to_str);
-    check(&proto, directory)?;
-    widen(&mut proto, directory)?;
+    let proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
+    check(&proto, path.parent().and_then(Path::to_str))?;
     Ok(proto)
 }
 

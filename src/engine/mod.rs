@@ -24,6 +24,7 @@ mod quantize;
 mod quantizers;
 mod slots;
 mod streamed;
+mod survey;
 mod tiles;
 mod trial;
 mod typed;
@@ -41,6 +42,7 @@ pub use models::{LoadTime, PackModels};
 pub use packed::prepare;
 pub use quantize::quantize;
 pub use streamed::STAGING_BYTES;
+pub use survey::{Surveyed, survey};
 pub use trial::Trial;
 
 /// What stays in memory once a picture is done.

@@ -25,6 +25,9 @@ pub struct Manifest {
     /// An SPDX expression, or a sentence.
     #[serde(default)]
     pub licence: Option<String>,
+    /// Whether somebody has to accept the licence before the pack is installed.
+    #[serde(default)]
+    pub accept_licence: bool,
     /// The shortest side, in pixels, that the networks were trained on: smaller pictures are made at a whole multiple
     /// of their size and averaged down.
     #[serde(default)]
@@ -114,7 +117,7 @@ impl Manifest {
 
 /// Files that make pictures what they are: configuration, tokenizer and networks, not documentation, and not what the
 /// engine makes of them (`model.packed`), which is there from the first picture on.
-fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
+pub(super) fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
     const PARTS: [&str; 10] = [
         "model_index.json",
         "tokenizer",
@@ -151,7 +154,7 @@ fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError
     Ok(files)
 }
 
-fn file_sha256(path: &Path) -> Result<String, PackError> {
+pub(super) fn file_sha256(path: &Path) -> Result<String, PackError> {
     let wrap = |error: io::Error| PackError::new(path, error);
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path).map_err(wrap)?, &mut HashWriter(&mut hasher)).map_err(wrap)?;

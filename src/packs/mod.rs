@@ -7,7 +7,10 @@ mod components;
 mod embeddings;
 mod find;
 mod image_processor;
+mod install;
 mod manifest;
+mod shelf;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +20,10 @@ use serde::de::DeserializeOwned;
 
 pub use components::{UnetConfig, VaeConfig};
 pub use find::{PackNotFound, find};
+pub use install::{InstallError, Installation, Installed, Step, install, remove};
 pub use manifest::{Manifest, Preset};
+pub use shelf::{Bytes, Shelved, bytes, installed};
+pub use verify::{Checked, verify};
 
 use crate::diffusion::decoding::{Decoder, LatentScaling};
 use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};

@@ -104,6 +104,11 @@ impl ClipTokenizer {
         Ok(self)
     }
 
+    /// One more than the largest id, words learned later left out.
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
+    }
+
     /// How many ids a window has: 77 for every CLIP so far.
     pub fn window_length(&self) -> usize {
         self.length

@@ -1,0 +1,129 @@
+//! `easeld pack inspect`: what a pack is made of.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{mib, open};
+use crate::engine;
+use crate::packs;
+
+/// Say what a pack is made of: networks, precision, sizes, presets, licence
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// A pack's name or directory
+    #[arg(value_name = "NAME or DIR")]
+    pack: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct About {
+    name: String,
+    directory: String,
+    title: Option<String>,
+    licence: Option<String>,
+    pack_hash: String,
+    bytes: u64,
+    packed_bytes: u64,
+    latent_channels: usize,
+    /// Pixels of the side that the UNet was trained on.
+    size: usize,
+    scheduler: String,
+    components: Vec<Component>,
+    presets: Vec<Preset>,
+}
+
+#[derive(Debug, Serialize)]
+struct Component {
+    name: String,
+    parameters: u64,
+    precision: &'static str,
+    /// Of its directory, packed weights left out.
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Preset {
+    name: String,
+    steps: Option<usize>,
+    guidance_scale: Option<f64>,
+    scheduler: Option<String>,
+    unet: Option<String>,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
+    let about = about(&args.pack)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&about)?);
+    } else {
+        print(&about);
+    }
+    Ok(())
+}
+
+fn about(name: &str) -> anyhow::Result<About> {
+    let pack = open(name)?;
+    let components = engine::survey(&pack.directory)?.into_iter().map(|network| Component {
+        bytes: packs::bytes(&pack.directory.join(&network.component)).own,
+        parameters: network.parameters(),
+        precision: network.precision(),
+        name: network.component,
+    });
+    let components = components.collect();
+    let presets = pack.manifest.presets.iter().map(|(name, preset)| Preset {
+        name: name.clone(),
+        steps: preset.steps,
+        guidance_scale: preset.guidance_scale,
+        scheduler: preset.scheduler.as_ref().map(|name| name.as_str().to_owned()),
+        unet: preset.unet.clone(),
+    });
+    let sizes = packs::bytes(&pack.directory);
+    Ok(About {
+        title: pack.manifest.title.clone(),
+        licence: pack.manifest.licence.clone(),
+        bytes: sizes.own,
+        packed_bytes: sizes.packed,
+        latent_channels: pack.vae.latent_channels,
+        size: pack.unet.sample_size.unwrap_or(64) * pack.vae.scale_factor(),
+        scheduler: pack.scheduler.class_name().to_owned(),
+        presets: presets.collect(),
+        components,
+        directory: pack.directory.display().to_string(),
+        name: pack.name,
+        pack_hash: pack.hash,
+    })
+}
+
+fn print(about: &About) {
+    println!("{}{}", about.name, about.title.as_ref().map_or(String::new(), |title| format!(": {title}")));
+    println!("  directory  {}", about.directory);
+    println!("  licence    {}", about.licence.as_deref().unwrap_or("it names none"));
+    println!("  size       {} ({} more that the engine packed)", mib(about.bytes), mib(about.packed_bytes));
+    println!("  pictures   {0} x {0}, latents of {1} channels", about.size, about.latent_channels);
+    println!("  scheduler  {}", about.scheduler);
+    println!("  hash       {}", about.pack_hash);
+    println!("  networks");
+    for component in &about.components {
+        let Component { name, parameters, precision, bytes } = component;
+        println!(
+            "    {name:<16} {:>9.2} M parameters, {precision}, {}",
+            *parameters as f64 / 1e6,
+            mib(*bytes)
+        );
+    }
+    for (at, preset) in about.presets.iter().enumerate() {
+        if at == 0 {
+            println!("  presets");
+        }
+        let said = [
+            preset.steps.map(|steps| format!("{steps} steps")),
+            preset.guidance_scale.map(|scale| format!("guidance {scale}")),
+            preset.scheduler.clone(),
+            preset.unet.clone(),
+        ];
+        println!("    {:<16} {}", preset.name, said.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    }
+}
