@@ -99,7 +99,7 @@ impl Running {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let shutdown = async { stopped.await.unwrap_or_default() };
-            let result = runtime.block_on(daemon::run(settings, Box::new(ByPrompt), pack, shutdown));
+            let result = runtime.block_on(daemon::run(settings, Box::new(ByPrompt), vec![pack], shutdown));
             runtime.shutdown_background();
             result
         });

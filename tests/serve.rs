@@ -8,7 +8,12 @@ mod daemon;
 mod listener;
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "common/pack.rs"]
+mod pack;
+#[path = "common/tiny.rs"]
+mod tiny;
 
+use std::fs;
 use std::time::Duration;
 
 use daemon::Daemon;
@@ -114,6 +119,30 @@ fn the_process_that_was_started_gives_large_blocks_back_unless_told_otherwise() 
     let threshold = |more: &[(&str, &str)]| setup(more).daemon.variable("MALLOC_MMAP_THRESHOLD_");
     assert_eq!(threshold(&[]).as_deref(), Some("1048576"));
     assert_eq!(threshold(&[("MALLOC_MMAP_THRESHOLD_", "65536")]).as_deref(), Some("65536"));
+}
+
+#[test]
+fn a_request_may_name_another_pack_and_the_next_one_goes_back() {
+    let models = tempfile::TempDir::new().unwrap();
+    pack::copy_dir(tiny::pack("consistency").path(), &models.path().join("dots"));
+    fs::create_dir_all(models.path().join("broken/unet")).unwrap();
+    fs::write(models.path().join("broken/model_index.json"), "{}").unwrap();
+    let setup = setup(&[("EASELD__MODELS__DIR", models.path().to_str().unwrap())]);
+    let info = Listener::start(setup.broker.port(), "easel/desk/info", &[]).on("easel/desk/info").json();
+    let names: Vec<&str> =
+        info["models"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["emoji", "dots"]);
+    for (id, model) in [("a", "dots"), ("b", "emoji"), ("c", "dots")] {
+        setup.ask(&json!({"id": id, "prompt": "a cat", "model": model, "steps": 2, "seed": 1}));
+        assert_eq!(setup.listener.on("easel/desk/image/meta").json()["model"], model);
+        setup.until(id, "succeeded");
+    }
+    setup.ask(&json!({"id": "d", "prompt": "a cat", "model": "broken"}));
+    let error = &setup.until("d", "rejected")["error"];
+    assert_eq!(
+        (&error["field"], &error["message"]),
+        (&json!("model"), &json!("this node serves `emoji`, `dots`"))
+    );
 }
 
 #[test]

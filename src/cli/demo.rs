@@ -72,8 +72,8 @@ async fn paint(args: &DemoArgs) -> anyhow::Result<Vec<u8>> {
     let broker = EmbeddedBroker::start().context("cannot start the embedded broker")?;
     let settings = settings(&broker)?;
     let overrides = model::Overrides { model: args.model.as_deref(), ..model::Overrides::default() };
-    let generator = model::open(&settings, &overrides)?;
-    let pack = generator.pack_info();
+    let shelf = model::open_all(&settings, &overrides)?;
+    let packs = shelf.pack_infos();
     let mut display = Display::connect(broker.addr(), NODE).await?;
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -81,7 +81,7 @@ async fn paint(args: &DemoArgs) -> anyhow::Result<Vec<u8>> {
         // A dropped sender means stop too.
         let _ = stopped.await;
     };
-    let daemon = tokio::spawn(daemon::run(settings, Box::new(generator), pack, shutdown));
+    let daemon = tokio::spawn(daemon::run(settings, Box::new(shelf), packs, shutdown));
     let id = JobId::generate();
     let png = tokio::select! {
         png = display.ask(&id, &args.prompt, args.seed) => png,

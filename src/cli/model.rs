@@ -1,4 +1,4 @@
-//! Opens the pack that a command works with.
+//! Opens the pack that a command works with, or all that the daemon serves.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use crate::config::{Settings, VaeTile};
 use crate::device::memory;
 use crate::engine::{Compute, EngineOptions, WeightSource};
-use crate::generator::{Generator, GeneratorOptions};
+use crate::generator::{Generator, GeneratorOptions, Shelf};
 use crate::packs::{self, Pack};
 
 /// What the command line says over the configuration.
@@ -40,9 +40,28 @@ impl From<WeightsArg> for WeightSource {
 
 /// Finds and opens the pack named by `overrides` or `[models] default`; no network is loaded yet.
 pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Generator> {
+    let pack = find(settings, overrides)?;
+    Generator::new(pack, &options(settings, overrides)).context("cannot open the model pack")
+}
+
+/// The same pack, and every other one that is installed and whole.
+pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Shelf> {
+    let default = find(settings, overrides)?;
+    let others = packs::installed(&settings.models.search_path()).into_iter().filter_map(|shelved| {
+        let refused = |error: &_| tracing::warn!(model = shelved.name, "cannot be used: {error}");
+        shelved.pack.inspect_err(refused).ok()
+    });
+    let options = options(settings, overrides);
+    Shelf::new(default, others.collect(), options).context("cannot open the model pack")
+}
+
+fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> {
     let name = overrides.model.unwrap_or(&settings.models.default);
     let directory = packs::find(name, &settings.models.search_path())?;
-    let pack = Pack::open(&directory).context("cannot open the model pack")?;
+    Pack::open(&directory).context("cannot open the model pack")
+}
+
+fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
     let engine = EngineOptions {
         threads: overrides.threads.unwrap_or(settings.inference.threads),
         residency: settings.models.residency,
@@ -50,14 +69,13 @@ pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Re
         vae_tile: vae_tile(settings.inference.vae_tile),
         weights: overrides.weights.map_or(settings.inference.weights, WeightSource::from),
     };
-    let options = GeneratorOptions {
+    GeneratorOptions {
         engine,
         prompt_cache: settings.inference.prompt_cache,
         batch_pixels: settings.inference.batch_pixels,
         blocked_concepts: settings.limits.blocked_concepts.clone(),
         concept_similarity: settings.limits.concept_similarity,
-    };
-    Generator::new(pack, &options).context("cannot open the model pack")
+    }
 }
 
 /// The bytes from which on the VAE works in bands; nothing for never.

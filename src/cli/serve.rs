@@ -42,12 +42,12 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     logging::init("info")?;
-    let generator = model::open(&settings, &Overrides::default())?;
-    let pack = generator.pack_info();
+    let shelf = model::open_all(&settings, &Overrides::default())?;
+    let packs = shelf.pack_infos();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(async {
         let shutdown = shutdown_signal()?;
-        let result = daemon::run(settings, Box::new(generator), pack, shutdown).await;
+        let result = daemon::run(settings, Box::new(shelf), packs, shutdown).await;
         result.map_err(|error| match error {
             // Unwrapped, so that the exit code shows it.
             DaemonError::Config(error) => anyhow::Error::new(error),

@@ -60,7 +60,8 @@ pub enum DaemonError {
     Worker(#[from] WorkerGone),
 }
 
-/// Runs the daemon until `shutdown` completes: prompts in over MQTT, pictures from `generator` out.
+/// Runs the daemon until `shutdown` completes: prompts in over MQTT, pictures from `generator` out. Requests may name one of
+/// `packs`; the first, of which there has to be one, makes the pictures of those that name none.
 ///
 /// Needs a multi-threaded tokio runtime. Inference runs on one thread of its own. After `shutdown` no job is
 /// accepted, the running one is cancelled between steps, waiting ones at once, `offline` is published; all within
@@ -71,7 +72,7 @@ pub enum DaemonError {
 pub async fn run(
     settings: Settings,
     generator: Box<dyn GeneratePictures>,
-    pack: PackInfo,
+    packs: Vec<PackInfo>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     let notifier = Notifier::from_env();
@@ -85,16 +86,16 @@ pub async fn run(
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
     let limits = settings.limits.for_requests();
     let capacity = settings.limits.queue_capacity;
-    let info = InfoReport::new(&settings.node.name, &pack, &limits, capacity);
+    let info = InfoReport::new(&settings.node.name, &packs, &limits, capacity);
     let broker = Broker::start(client, &topics, &info, state_changes);
     let service = Service::new(
-        service::Setup { node: settings.node.name, topics: topics.clone(), limits, capacity, pack },
+        service::Setup { node: settings.node.name, topics: topics.clone(), limits, capacity, packs },
         worker,
         broker.deliveries.clone(),
         state,
         notifier.clone(),
     );
-    tracing::info!(node = %info.node, model = %info.models[0].name, "ready for prompts");
+    tracing::info!(node = %info.node, model = info.models.first().map(|model| &model.name), "ready for prompts");
     notifier.ready("idle");
     let mut daemon = Daemon { service, broker, worker_events, notifier };
     let outcome = daemon.serve(shutdown).await;

@@ -41,8 +41,8 @@ pub(super) struct Setup {
     pub(super) limits: Limits,
     /// `[limits] queue_capacity`.
     pub(super) capacity: usize,
-    /// What makes the pictures.
-    pub(super) pack: PackInfo,
+    /// What makes the pictures, the default one first.
+    pub(super) packs: Vec<PackInfo>,
 }
 
 /// See the module.
@@ -150,13 +150,24 @@ impl Service {
     }
 
     fn check(&self, body: RequestBody) -> Result<GenerationRequest, FieldError> {
-        let pack = &self.setup.pack;
-        if let Some(model) = body.model.as_ref().filter(|model| **model != pack.name) {
-            let allowed = format!("this node serves `{}`", pack.name);
-            return Err(FieldError::new("invalid_value", "model", model, allowed));
-        }
+        let pack = self.pack(body.model.as_deref())?;
         let body = body.probed(display::probe)?;
         prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
+    }
+
+    /// The pack that a request names, or the default one.
+    fn pack(&self, model: Option<&str>) -> Result<&PackInfo, FieldError> {
+        let packs = &self.setup.packs;
+        let found = packs.iter().find(|pack| model.is_none_or(|model| pack.name == model));
+        found.ok_or_else(|| {
+            let names = packs.iter().map(|pack| format!("`{}`", pack.name)).collect::<Vec<_>>().join(", ");
+            FieldError::new(
+                "invalid_value",
+                "model",
+                model.unwrap_or_default(),
+                format!("this node serves {names}"),
+            )
+        })
     }
 
     fn admit(&mut self, id: JobId, request: GenerationRequest) {
@@ -302,7 +313,7 @@ impl Service {
                 seed: picture.seed,
                 similarity: picture.similarity,
                 steps: job.request.num_inference_steps,
-                model: self.setup.pack.name.clone(),
+                model: job.request.model.clone(),
                 created: created.clone(),
             };
             images.push(ImageBody {

@@ -39,6 +39,8 @@ const RATIO_MAX: f64 = 4.0;
 /// All presets of a pack, and what its architecture allows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackDefaults {
+    /// The pack's name; empty where there is one pack only and nobody asks.
+    pub model: String,
     /// By name; [`DEFAULT_PRESET`] is always there.
     presets: BTreeMap<String, Preset>,
     /// Sides of a picture are multiples of this: the VAE factor times the UNet's down-sampling.
@@ -77,6 +79,7 @@ impl PackDefaults {
     pub fn new(default: Preset, size_multiple: usize) -> Self {
         let presets = BTreeMap::from([(DEFAULT_PRESET.to_owned(), default)]);
         Self {
+            model: String::new(),
             presets,
             size_multiple: size_multiple.max(1),
             smallest: 0,
@@ -88,6 +91,13 @@ impl PackDefaults {
             encodes: false,
             masking: Masking::Blend,
         }
+    }
+
+    /// The same for a pack that requests call `model`.
+    #[must_use]
+    pub fn with_name(mut self, model: &str) -> Self {
+        model.clone_into(&mut self.model);
+        self
     }
 
     /// The same with pictures below `smallest` pixels averaged down from larger ones.

@@ -5,20 +5,7 @@ use std::ops::ControlFlow;
 use super::{GenerationError, Generator, Made};
 use crate::diffusion::pipeline::{PipelineError, Progress};
 use crate::diffusion::request::GenerationRequest;
-use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
-
-impl Generator {
-    /// What the daemon tells the world about the pack.
-    pub fn pack_info(&self) -> PackInfo {
-        let pack = self.pack();
-        PackInfo {
-            name: pack.name.clone(),
-            title: pack.manifest.title.clone().unwrap_or_else(|| pack.name.clone()),
-            pack_hash: pack.hash.clone(),
-            defaults: pack.defaults(),
-        }
-    }
-}
+use crate::jobs::{GenerateError, GeneratePictures, Picture};
 
 impl GeneratePictures for Generator {
     fn generate(

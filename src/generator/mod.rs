@@ -10,6 +10,7 @@ mod options;
 mod parameters;
 mod said;
 mod score;
+mod shelf;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use self::concepts::Concepts;
 pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
+pub use self::shelf::Shelf;
 use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
 use crate::diffusion::ports::Models;

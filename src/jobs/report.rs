@@ -95,6 +95,23 @@ pub struct ModelReport {
     pub presets: Vec<String>,
 }
 
+impl ModelReport {
+    fn new(pack: &PackInfo) -> Self {
+        let default = pack.defaults.default_preset();
+        Self {
+            name: pack.name.clone(),
+            title: pack.title.clone(),
+            pack_hash: pack.pack_hash.clone(),
+            width: default.width,
+            height: default.height,
+            size_multiple: pack.defaults.size_multiple,
+            steps: default.steps,
+            guidance_scale: default.guidance_scale,
+            presets: pack.defaults.names().map(str::to_owned).collect(),
+        }
+    }
+}
+
 /// The bounds in [`InfoReport`], under the names of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LimitsReport {
@@ -128,24 +145,13 @@ pub struct InfoReport {
 }
 
 impl InfoReport {
-    /// What `node` says of itself.
-    pub fn new(node: &str, pack: &PackInfo, limits: &Limits, queue_capacity: usize) -> Self {
-        let default = pack.defaults.default_preset();
+    /// What `node` says of itself and of `packs`, the default one first.
+    pub fn new(node: &str, packs: &[PackInfo], limits: &Limits, queue_capacity: usize) -> Self {
         Self {
             api: API,
             node: node.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            models: vec![ModelReport {
-                name: pack.name.clone(),
-                title: pack.title.clone(),
-                pack_hash: pack.pack_hash.clone(),
-                width: default.width,
-                height: default.height,
-                size_multiple: pack.defaults.size_multiple,
-                steps: default.steps,
-                guidance_scale: default.guidance_scale,
-                presets: pack.defaults.names().map(str::to_owned).collect(),
-            }],
+            models: packs.iter().map(ModelReport::new).collect(),
             limits: LimitsReport {
                 max_prompt_bytes: limits.max_prompt_bytes,
                 max_steps: limits.max_steps,

@@ -179,8 +179,9 @@ impl Pack {
         let default = named.remove(DEFAULT_PRESET).unwrap_or_default();
         let default = self.preset(&default);
         let multiple = self.vae.scale_factor() * self.unet.downsampling();
-        let defaults =
-            PackDefaults::new(default, multiple).with_smallest(self.manifest.smallest.unwrap_or_default());
+        let defaults = PackDefaults::new(default, multiple)
+            .with_name(&self.name)
+            .with_smallest(self.manifest.smallest.unwrap_or_default());
         let defaults = defaults.with_scheduler(self.scheduler.clone()).with_scores(self.has_image_encoder());
         let table = self.manifest.auto_schedulers.clone().unwrap_or_default();
         let defaults = defaults.with_auto_schedulers(table);

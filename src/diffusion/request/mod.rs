@@ -101,6 +101,8 @@ pub struct RawRequest {
 /// A request that keeps all bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationRequest {
+    /// The pack that makes it, by name.
+    pub model: String,
     /// What the picture shows; not empty, no control characters but newline and tab.
     pub prompt: String,
     /// What it should not show; may be empty.
@@ -183,6 +185,7 @@ impl GenerationRequest {
         let preview = checks::preview(raw.preview, pack)?;
         let decoder = checks::decoder(raw.vae_decoder.as_deref(), pack, preset)?;
         Ok(Self {
+            model: pack.model.clone(),
             prompt: raw.prompt,
             negative_prompt,
             seed,
