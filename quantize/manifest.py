@@ -13,12 +13,15 @@ from pathlib import Path
 DOCUMENTATION = {".md", ".png", ".toml"}
 
 
-def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int, smallest: int | None) -> str:
+def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int, smallest: int | None,
+             accept_licence: bool = False) -> str:
     """The text of easel.toml; each preset is NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]], `size` is pixels square.
 
     A preset whose UNet the pack does not have is left out.
     """
     lines = [f"title = {json.dumps(title)}", f"licence = {json.dumps(licence)}"]
+    if accept_licence:
+        lines.append("accept_licence = true")
     if smallest:
         lines.append(f"smallest = {smallest}")
     for preset in presets:
@@ -43,9 +46,12 @@ def main() -> None:
     parser.add_argument("--licence", required=True)
     parser.add_argument("--preset", action="append", default=[], help="NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]]")
     parser.add_argument("--smallest", type=int, help="pixels below which pictures are made larger and averaged")
+    parser.add_argument("--accept-licence", action="store_true",
+                        help="whoever installs the pack has to accept its licence")
     args = parser.parse_args()
     vae = json.loads((args.pack / "vae_decoder/config.json").read_text())
-    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"], args.smallest)
+    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"], args.smallest,
+                    args.accept_licence)
     (args.pack / "easel.toml").write_text(text, encoding="utf-8")
 
 

@@ -92,10 +92,21 @@ fn print(model: &Known) {
     println!("  licence     {}{}", model.licence, if model.accept { ", to be accepted" } else { "" });
     println!("  commercial  {}", model.commercial);
     let Known { size, steps, guidance_scale, scheduler, class, .. } = model;
-    println!("  ask for     {steps} steps, guidance {guidance_scale}, {scheduler}, {size} x {size}");
-    println!("  class       {class}");
+    let plural = if *steps == 1 { "" } else { "s" };
+    println!("  ask for     {steps} step{plural}, guidance {guidance_scale}, {scheduler}, {size} x {size}");
+    println!("  class       {class}: {}", class_means(class));
     if let Some(why) = &model.why {
         println!("  does not run yet: {why}");
+    }
+}
+
+/// What a picture of this class costs.
+fn class_means(class: &str) -> &'static str {
+    match class {
+        "tiny" => "seconds on a Pi 4",
+        "small" => "a Pi 5 with 4 GB",
+        "medium" => "a board with 8 GB, some minutes",
+        _ => "a Jetson or a PC",
     }
 }
 
