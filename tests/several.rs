@@ -7,8 +7,10 @@ mod pack;
 
 use std::ops::ControlFlow;
 
+use easeld::diffusion::pipeline::PipelineError;
 use easeld::diffusion::request::{GenerationRequest, Limits, RawRequest};
-use easeld::generator::{Generator, GeneratorOptions, Picture};
+use easeld::engine::EngineOptions;
+use easeld::generator::{GenerationError, Generator, GeneratorOptions, Picture};
 use easeld::packs::Pack;
 use ndarray::Array3;
 
@@ -75,4 +77,27 @@ fn variations_lie_between_two_seeds_and_count_up_the_other_one() {
         assert!((1e-2..distance(&twenty_one[0], &seven[0])).contains(&far), "{far}");
     }
     assert!(distance(&alike[0], &alike[1]) > 0.01);
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_divided_or_refused_and_no_picture_changes() {
+    let pictures = |memory: Option<usize>, count: u64| {
+        let engine = EngineOptions { memory, ..EngineOptions::default() };
+        let options = GeneratorOptions { batch_pixels: usize::MAX, ..engine.into() };
+        let mut generator = Generator::new(Pack::open(&pack::bundled()).unwrap(), &options).unwrap();
+        let defaults = generator.pack().defaults();
+        let raw = RawRequest { num_images: Some(count), guidance_scale: Some(3.0), ..owl() };
+        let request = GenerationRequest::new(raw, &Limits::default(), &defaults, || 0).unwrap();
+        generator.generate(&request, None, &mut |_| ControlFlow::Continue(())).map(|made| made.pictures)
+    };
+    // The least power of two that one picture fits into: sixteen rows of eight pictures do not.
+    let enough =
+        (16..34).map(|bits| 1_usize << bits).find(|bytes| pictures(Some(*bytes), 1).is_ok()).unwrap();
+    let error = pictures(Some(enough / 2), 1).unwrap_err();
+    assert!(matches!(&error, GenerationError::Pipeline(PipelineError::Model(error)) if error.no_memory));
+    assert!(error.to_string().contains("[inference] memory"), "{error}");
+    let (divided, whole) = (pictures(Some(enough), 8).unwrap(), pictures(None, 8).unwrap());
+    for (divided, whole) in divided.iter().zip(&whole) {
+        assert!(distance(&divided.latents, &whole.latents) < ROUNDING);
+    }
 }

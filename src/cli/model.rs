@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::config::{Settings, VaeTile};
+use crate::config::{Memory, Settings, VaeTile};
 use crate::device::memory;
 use crate::engine::{Compute, EngineOptions, WeightSource};
 use crate::generator::{Generator, GeneratorOptions, Shelf};
@@ -62,11 +62,16 @@ fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> 
 }
 
 fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
+    let memory = budget(settings.inference.memory);
+    // Beside the bands' buffers there are the two tensors that they read and write.
+    let tile =
+        vae_tile(settings.inference.vae_tile).map(|tile| tile.min(memory.map_or(tile, |bytes| bytes / 3)));
     let engine = EngineOptions {
         threads: overrides.threads.unwrap_or(settings.inference.threads),
         residency: settings.models.residency,
         compute: overrides.compute,
-        vae_tile: vae_tile(settings.inference.vae_tile),
+        vae_tile: tile,
+        memory,
         weights: overrides.weights.map_or(settings.inference.weights, WeightSource::from),
     };
     GeneratorOptions {
@@ -78,11 +83,20 @@ fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
     }
 }
 
+/// The bytes that buffers may take.
+fn budget(setting: Memory) -> Option<usize> {
+    let bytes = match setting {
+        Memory::Auto => memory::available_bytes()? / 10 * 9,
+        Memory::Bytes(bytes) => bytes,
+    };
+    usize::try_from(bytes).ok()
+}
+
 /// The bytes from which on the VAE works in bands; nothing for never.
 fn vae_tile(setting: VaeTile) -> Option<usize> {
     let bytes = match setting {
         VaeTile::Off => return None,
-        VaeTile::Auto => memory::total_bytes()? / 4,
+        VaeTile::Auto => memory::limit_bytes()? / 4,
         VaeTile::Bytes(bytes) => bytes,
     };
     usize::try_from(bytes).ok()

@@ -192,7 +192,7 @@ pub(super) const KEYS: [Key; 34] = [
         "memory",
         "\"auto\", or a size such as \"900 MiB\"",
         None,
-        "Reserved: how much memory the networks may take, \"auto\" or a size such as \"900 MiB\".",
+        "How much memory the buffers of a network may take: \"auto\" (nine tenths of what is free at the start) or a size such as \"900 MiB\". What needs more works in smaller pieces, or the request fails.",
     ),
     key(
         "http",

@@ -14,9 +14,41 @@ pub fn status_kib(field: &str) -> Option<u64> {
     parse(&fs::read_to_string("/proc/self/status").ok()?, field)
 }
 
-/// Memory of the whole machine in bytes; nothing where the kernel does not say.
-pub fn total_bytes() -> Option<u64> {
-    Some(parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? << 10)
+/// Memory that this process may have at most, in bytes: the machine's, or what its control group is limited to; nothing
+/// where the kernel does not say.
+pub fn limit_bytes() -> Option<u64> {
+    let machine = parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? << 10;
+    Some(Group::own().map_or(machine, |group| machine.min(group.limit)))
+}
+
+/// Memory that this process may still take, in bytes, without others being pushed out.
+pub fn available_bytes() -> Option<u64> {
+    let machine = parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")? << 10;
+    Some(Group::own().map_or(machine, |group| machine.min(group.limit.saturating_sub(group.used))))
+}
+
+/// The control group of this process, where it has a limit.
+struct Group {
+    limit: u64,
+    used: u64,
+}
+
+impl Group {
+    fn own() -> Option<Group> {
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let read = |path: String| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        groups.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            // Version 2 has one hierarchy and calls it nothing; where there is no limit it says "max".
+            let (root, limit, used) = match controllers {
+                "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+                "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+                _ => return None,
+            };
+            let file = |name: &str| read(format!("{root}{}/{name}", path.trim_end_matches('/')));
+            Some(Group { limit: file(limit)?, used: file(used)? })
+        })
+    }
 }
 
 fn parse(status: &str, field: &str) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! One step of all pictures of a request: their inputs through the UNet, in batches as large as memory allows.
 
+use std::cell::Cell;
+
 use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
@@ -15,8 +17,8 @@ pub(super) struct Conditions<'a> {
     pub(super) guidance: &'a Guidance,
     /// The guidance scale as the UNet takes it, `time_cond_proj_dim` values, where it does; no step is guided then.
     pub(super) timestep_cond: Option<Vec<f32>>,
-    /// Rows of one UNet call at most.
-    pub(super) batch: usize,
+    /// Rows of one UNet call at most; fewer once the UNet has said that so many do not fit.
+    pub(super) batch: Cell<usize>,
 }
 
 impl Conditions<'_> {
@@ -57,7 +59,7 @@ impl Conditions<'_> {
         Ok(preview)
     }
 
-    /// The model outputs of all `rows`, in calls of one size each.
+    /// The model outputs of all `rows`, in calls of one size each: a smaller one where there is no memory for it.
     fn predict(
         &self,
         unet: &mut dyn Unet,
@@ -65,7 +67,23 @@ impl Conditions<'_> {
         timestep: f64,
         embeddings: &[ArrayView3<'_, f32>],
     ) -> Result<Vec<Array4<f32>>, ModelError> {
-        let size = call_size(rows.dim().0, self.batch);
+        loop {
+            let size = call_size(rows.dim().0, self.batch.get());
+            match self.calls(unet, rows, timestep, embeddings, size) {
+                Err(error) if error.no_memory && size > 1 => self.batch.set(size - 1),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn calls(
+        &self,
+        unet: &mut dyn Unet,
+        rows: &Array4<f32>,
+        timestep: f64,
+        embeddings: &[ArrayView3<'_, f32>],
+        size: usize,
+    ) -> Result<Vec<Array4<f32>>, ModelError> {
         let timestep_cond = self
             .timestep_cond
             .as_ref()

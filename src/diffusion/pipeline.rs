@@ -1,5 +1,6 @@
 //! The denoising loop: token ids and noise in, pixels out; a step is `denoise`'s, a picture's state `canvas`'s. Called by `generator` on the worker's thread.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -222,7 +223,7 @@ fn attempt(
         negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
         guidance: &request.guidance,
         timestep_cond,
-        batch: config.rows(request),
+        batch: Cell::new(config.rows(request)),
     };
     let steps = canvases[0].scheduler.timesteps().len();
     for step in 0..steps {

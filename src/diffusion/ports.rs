@@ -12,12 +12,14 @@ pub struct ModelError {
     pub component: String,
     /// What went wrong, naming the file or tensor and the shapes met and wanted.
     pub message: String,
+    /// It would have taken more memory than it may; nothing ran.
+    pub no_memory: bool,
 }
 
 impl ModelError {
     /// An error of `component`.
     pub fn new(component: &str, message: impl std::fmt::Display) -> Self {
-        Self { component: component.to_owned(), message: format!("{message:#}") }
+        Self { component: component.to_owned(), message: format!("{message:#}"), no_memory: false }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix3, Ix4};
 
+use super::budget::NoMemory;
 use super::network::Network;
 use super::typed::Input;
 use crate::diffusion::ports::{
@@ -100,5 +101,8 @@ fn into_rank<D: Dimension>(
                 anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
             })
         })
-        .map_err(|error| ModelError::new(component, format!("{error:#}")))
+        .map_err(|error| {
+            let no_memory = error.chain().any(|cause| cause.is::<NoMemory>());
+            ModelError { no_memory, ..ModelError::new(component, format!("{error:#}")) }
+        })
 }

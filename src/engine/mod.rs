@@ -3,6 +3,7 @@
 //! [`PackModels`] implements the ports of `diffusion` for a pack's directory; what it keeps in memory
 //! between calls is its [`Residency`].
 
+mod budget;
 mod check;
 mod coarse;
 mod component;
@@ -92,6 +93,9 @@ pub struct EngineOptions {
     /// A VAE whose buffers would take more bytes than this works in bands of the picture, each within it; the picture is
     /// the same. Nothing: always at once.
     pub vae_tile: Option<usize>,
+    /// Most bytes that the buffers of one network may take; nothing: as many as it needs. Networks rest in turn, so no two
+    /// have buffers at a time. Holds for our own kernels: what tract takes in f32 is not known beforehand.
+    pub memory: Option<usize>,
     /// Where int8 weights come from.
     pub weights: WeightSource,
 }

@@ -18,6 +18,9 @@ use crate::diffusion::ports::{
 };
 use crate::text::LearnedWord;
 
+/// The component that makes pixels for previews.
+const TINY_VAE: &str = "vae_decoder_tiny";
+
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadTime {
@@ -113,16 +116,34 @@ impl PackModels {
     }
 
     fn collect_load_time(&mut self) {
-        let taken = |network: &mut Network| network.take_load_time();
-        self.load_time.text_encoder += self.text_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.image_encoder +=
-            self.image_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.unet += self.unet.as_mut().map_or(Duration::ZERO, |(_, c)| taken(&mut c.0));
-        self.load_time.vae_encoder += self.vae_encoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.upscaler += self.upscaler.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.vae_decoder +=
-            self.tiny_vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
-        self.load_time.vae_decoder += self.vae_decoder.as_mut().map_or(Duration::ZERO, |c| taken(&mut c.0));
+        let taken = |network: Option<&mut Network>| network.map_or(Duration::ZERO, Network::take_load_time);
+        let [text_encoder, image_encoder, unet, vae_encoder, tiny_vae_decoder, vae_decoder, upscaler] =
+            self.loaded().map(taken);
+        self.load_time.text_encoder += text_encoder;
+        self.load_time.image_encoder += image_encoder;
+        self.load_time.unet += unet;
+        self.load_time.vae_encoder += vae_encoder;
+        self.load_time.vae_decoder += tiny_vae_decoder + vae_decoder;
+        self.load_time.upscaler += upscaler;
+    }
+
+    fn loaded(&mut self) -> [Option<&mut Network>; 7] {
+        [
+            self.text_encoder.as_mut().map(|component| &mut component.0),
+            self.image_encoder.as_mut().map(|component| &mut component.0),
+            self.unet.as_mut().map(|(_, component)| &mut component.0),
+            self.vae_encoder.as_mut().map(|component| &mut component.0),
+            self.tiny_vae_decoder.as_mut().map(|component| &mut component.0),
+            self.vae_decoder.as_mut().map(|component| &mut component.0),
+            self.upscaler.as_mut().map(|component| &mut component.0),
+        ]
+    }
+
+    /// Has every network but `at_work` give its buffers back: so a picture's peak is that of its largest network. The tiny
+    /// VAE keeps them, since it takes turns with the UNet where it makes previews.
+    fn others_rest(&mut self, at_work: &str) {
+        let resting = |network: &&mut Network| ![at_work, TINY_VAE].contains(&network.component());
+        self.loaded().into_iter().flatten().filter(resting).for_each(Network::rest);
     }
 
     /// A network about to be loaded; the others go first when only one may stay.
@@ -144,6 +165,7 @@ impl PackModels {
 
 impl Models for PackModels {
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        self.others_rest("text_encoder");
         if self.text_encoder.is_none() {
             self.text_encoder =
                 Some(TractTextEncoder(self.open("text_encoder")?.with_learned(self.learned.clone())));
@@ -152,6 +174,7 @@ impl Models for PackModels {
     }
 
     fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {
+        self.others_rest("image_encoder");
         if self.image_encoder.is_none() {
             self.image_encoder = Some(TractImageEncoder(self.open("image_encoder")?));
         }
@@ -159,6 +182,7 @@ impl Models for PackModels {
     }
 
     fn unet(&mut self, name: &str) -> Result<&mut dyn Unet, ModelError> {
+        self.others_rest(name);
         if self.unet.as_ref().is_none_or(|(loaded, _)| loaded != name) {
             self.collect_load_time();
             self.unet = None;
@@ -168,6 +192,7 @@ impl Models for PackModels {
     }
 
     fn vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
+        self.others_rest("vae_decoder");
         if self.vae_decoder.is_none() {
             self.vae_decoder = Some(TractVaeDecoder(self.open("vae_decoder")?.with_tile(self.vae_tile)));
         }
@@ -177,13 +202,14 @@ impl Models for PackModels {
     /// Stays beside the UNet in any case, since it takes turns with it where it makes previews, and is small.
     fn tiny_vae_decoder(&mut self) -> Result<&mut dyn VaeDecoder, ModelError> {
         if self.tiny_vae_decoder.is_none() {
-            let network = self.network("vae_decoder_tiny")?.with_tile(self.vae_tile);
+            let network = self.network(TINY_VAE)?.with_tile(self.vae_tile);
             self.tiny_vae_decoder = Some(TractVaeDecoder(network));
         }
         Ok(self.tiny_vae_decoder.as_mut().expect("just loaded"))
     }
 
     fn upscaler(&mut self) -> Result<&mut dyn Upscaler, ModelError> {
+        self.others_rest("upscaler");
         if self.upscaler.is_none() {
             self.upscaler = Some(TractUpscaler(self.open("upscaler")?));
         }
@@ -191,6 +217,7 @@ impl Models for PackModels {
     }
 
     fn vae_encoder(&mut self) -> Result<&mut dyn VaeEncoder, ModelError> {
+        self.others_rest("vae_encoder");
         if self.vae_encoder.is_none() {
             self.vae_encoder = Some(TractVaeEncoder(self.open("vae_encoder")?.with_tile(self.vae_tile)));
         }

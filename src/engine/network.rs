@@ -17,7 +17,7 @@ use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
 use super::tiles::Tiles;
 use super::typed::{Input, typed};
-use super::{Compute, EngineOptions, learned, load, lower, quantizers};
+use super::{Compute, EngineOptions, budget, learned, load, lower, quantizers};
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
@@ -36,6 +36,8 @@ pub(super) struct Network {
     learned: Arc<[Vec<f32>]>,
     /// More bytes than this are not taken for buffers where the picture can be had in bands.
     tile: Option<usize>,
+    /// More bytes than this are not taken for buffers at all.
+    memory: Option<usize>,
     /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
     packed: Option<PackedModel>,
     planned: Option<Planned>,
@@ -74,6 +76,7 @@ impl Network {
             learned: Arc::default(),
             only_input: None,
             tile: None,
+            memory: options.memory,
             packed: None,
             planned: None,
             load_time: Duration::ZERO,
@@ -113,6 +116,13 @@ impl Network {
         };
         self.only_input = Some(name.clone());
         self.run(&[(&name, input)], FIRST_OUTPUT)
+    }
+
+    /// Gives its buffers back until it runs again; the plan stays.
+    pub(super) fn rest(&mut self) {
+        if let Some(Runner::Own(plan)) = self.planned.as_mut().map(|planned| &mut planned.runner) {
+            plan.rest();
+        }
     }
 
     /// Time by kind of operation, where our own kernels run.
@@ -214,7 +224,10 @@ impl Network {
                 let plan = Plan::new(graph, &packed.weights, self.machine.clone())?;
                 match self.tiles(packed, plan.bytes(), inputs) {
                     Some(tiles) => Runner::Tiles(tiles),
-                    None => Runner::Own(Box::new(plan)),
+                    None => {
+                        budget::check(plan.bytes(), self.memory)?;
+                        Runner::Own(Box::new(plan))
+                    }
                 }
             }
             None => match self.tiles_in_f32(&model, inputs)? {

@@ -41,6 +41,7 @@ impl From<GenerationError> for GenerateError {
             GenerationError::Pipeline(PipelineError::NotFinite { .. } | PipelineError::PictureNotFinite) => {
                 "not_finite"
             }
+            GenerationError::Pipeline(PipelineError::Model(error)) if error.no_memory => "no_memory",
             GenerationError::Pipeline(_) => "model",
             GenerationError::Score(_) => "model",
             GenerationError::Blocked { .. } => "blocked",

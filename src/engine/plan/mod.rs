@@ -197,6 +197,14 @@ impl Plan {
         }
     }
 
+    /// Gives its memory back; the next run begins as the first one did.
+    pub(super) fn rest(&mut self) {
+        self.last_inputs.clear();
+        self.floats.iter_mut().for_each(|buffer| *buffer = Vec::new());
+        self.codes.iter_mut().for_each(|codes| *codes = Codes::default());
+        self.heads = Vec::new();
+    }
+
     /// Bits of the inputs that are not what they were.
     fn changed(&self, inputs: &[Tensor]) -> u64 {
         if self.last_inputs.len() != inputs.len() {
