@@ -146,6 +146,42 @@ fn a_request_may_name_another_pack_and_the_next_one_goes_back() {
 }
 
 #[test]
+fn the_client_for_people_asks_waits_and_saves() {
+    let setup = setup(&[]);
+    let folder = tempfile::TempDir::new().unwrap();
+    let request = |more: &[&str]| {
+        let mut command = daemon::easeld();
+        command.args([
+            "request",
+            "a cat on a blue background",
+            "-o",
+            "cat.png",
+            "--broker",
+            &setup.broker.url(),
+        ]);
+        command.args(["--node", daemon::NODE]).args(more).current_dir(folder.path()).output().unwrap()
+    };
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let one = request(&["--seed", "7", "--steps", "2"]);
+    assert_eq!(said(&one.stdout), "cat.png\n", "{}", said(&one.stderr));
+    let seven = fs::read(folder.path().join("cat.png")).unwrap();
+    let two = request(&["--field", "seed=6", "--field", "num_images=2", "--steps", "2"]);
+    assert_eq!(said(&two.stdout), "cat-1.png\ncat-2.png\n", "{}", said(&two.stderr));
+    let pixels = |png: &[u8]| image::load_from_memory(png).unwrap().to_rgb8();
+    assert_eq!(
+        pixels(&fs::read(folder.path().join("cat-2.png")).unwrap()).dimensions(),
+        pixels(&seven).dimensions()
+    );
+    let wrong = request(&["--field", "stpes=4"]);
+    assert!(said(&wrong.stderr).contains("stpes: ") && said(&wrong.stderr).contains("did you mean `steps`?"));
+    let late = request(&["--timeout", "1", "--steps", "150"]);
+    assert!(said(&late.stderr).contains("no picture within 1 s"), "{}", said(&late.stderr));
+    setup.listener.wait("the cancelled job", |message| {
+        message.topic.contains("/job/") && message.json()["status"] == "cancelled"
+    });
+}
+
+#[test]
 fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
     let mut s = setup(&[]);
     let long = "x".repeat(1 << 20);

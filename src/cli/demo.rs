@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use serde_json::json;
 
 use super::{blocks, display::Display, model};
 use crate::config::Settings;
 use crate::daemon;
 use crate::device::logging;
 use crate::jobs::JobId;
-use crate::mqtt::{EmbeddedBroker, MqttConfig};
+use crate::mqtt::{ClientSettings, EmbeddedBroker, MqttConfig, Topics};
 
 /// Made of words that the bundled model knows.
 const PROMPT: &str = "a fox next to a crown on a pink background";
@@ -74,7 +75,9 @@ async fn paint(args: &DemoArgs) -> anyhow::Result<Vec<u8>> {
     let overrides = model::Overrides { model: args.model.as_deref(), ..model::Overrides::default() };
     let shelf = model::open_all(&settings, &overrides)?;
     let packs = shelf.pack_infos();
-    let mut display = Display::connect(broker.addr(), NODE).await?;
+    let address = broker.addr();
+    let client = ClientSettings::new(address.ip().to_string(), address.port(), "easeld-demo-display");
+    let mut display = Display::connect(client, Topics::new("easel", NODE)?).await?;
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {
@@ -83,14 +86,22 @@ async fn paint(args: &DemoArgs) -> anyhow::Result<Vec<u8>> {
     };
     let daemon = tokio::spawn(daemon::run(settings, Box::new(shelf), packs, shutdown));
     let id = JobId::generate();
+    let mut request = json!({ "prompt": args.prompt });
+    if let Some(seed) = args.seed {
+        request["seed"] = seed.into();
+    }
+    let asked = async {
+        display.online().await?;
+        display.ask(&id, request).await?.pop().context("no picture came")
+    };
     let png = tokio::select! {
-        png = display.ask(&id, &args.prompt, args.seed) => png,
+        png = asked => png,
         () = ended(&daemon) => Err(anyhow!("the daemon ended before the picture came")),
     };
     drop(stop);
     // How the daemon ended matters only if there is no picture: then it says why.
     match (daemon.await.context("the daemon crashed")?, png) {
-        (_, Ok(png)) => Ok(png),
+        (_, Ok(png)) => Ok(png.to_vec()),
         (Err(error), Err(_)) => Err(error.into()),
         (Ok(()), Err(error)) => Err(error),
     }

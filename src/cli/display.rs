@@ -1,12 +1,11 @@
-//! A display on the broker, as `demo` needs one: asks for a picture, watches the job, takes the picture.
+//! A display on the broker, as `demo` and `request` need one: asks for pictures, watches the job, takes them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -16,8 +15,10 @@ use crate::jobs::JobId;
 use crate::jobs::worker::hex;
 use crate::mqtt::{Client, ClientSettings, Incoming, MqttEvent, Publication, Topics};
 
-/// How long a broker in the same process may take to let us in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long a broker may take to let us in.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long a node may take to say that it heard the request: it answers at once, even at work.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// Knows the daemon by its topics only.
 pub(super) struct Display {
@@ -26,78 +27,95 @@ pub(super) struct Display {
     topics: Topics,
 }
 
-/// What has come so far.
+/// What has come so far of a job.
 #[derive(Default)]
 struct Received {
+    /// The payload last seen on `image`; the next `image/meta` says whose it is.
     image: Option<Bytes>,
-    meta: Option<Value>,
+    pictures: Vec<Bytes>,
+    /// How many there will be.
+    count: usize,
     succeeded: bool,
 }
 
 impl Display {
-    /// Subscribes to everything that `node` will publish.
-    pub(super) async fn connect(broker: SocketAddr, node: &str) -> anyhow::Result<Self> {
-        let topics = Topics::new("easel", node)?;
-        let mut settings = ClientSettings::new(broker.ip().to_string(), broker.port(), "easeld-demo-display");
-        settings.subscriptions =
-            vec![topics.status(), topics.state(), topics.image(), topics.image_meta(), topics.job("+")];
-        let (client, events) = Client::start(settings);
-        let mut display = Self { client, events, topics };
+    /// Subscribes to everything that a node will publish on `topics`.
+    pub(super) async fn connect(settings: ClientSettings, topics: Topics) -> anyhow::Result<Self> {
+        let subscriptions = vec![topics.status(), topics.image(), topics.image_meta(), topics.job("+")];
+        let (client, mut events) =
+            Client::start(ClientSettings { subscriptions, session_expiry: Duration::ZERO, ..settings });
+        let mut why = String::from("it does not answer");
         let connected = async {
             loop {
-                match display.events.recv().await {
+                match events.recv().await {
                     Some(MqttEvent::Connected { .. }) => return Ok(()),
+                    Some(MqttEvent::Disconnected { reason }) => why = reason,
                     Some(_) => {}
                     None => bail!("the MQTT client ended"),
                 }
             }
         };
-        timeout(CONNECT_LIMIT, connected).await.context("the broker of the demo does not answer")??;
-        Ok(display)
+        match timeout(CONNECT_LIMIT, connected).await {
+            Ok(outcome) => outcome?,
+            Err(_) => bail!("cannot reach the broker: {why}"),
+        }
+        Ok(Self { client, events, topics })
     }
 
-    /// Waits for the daemon, publishes the prompt as any display would, and returns the PNG once its digest is
-    /// checked against what the daemon announced.
-    pub(super) async fn ask(
-        &mut self,
-        id: &JobId,
-        prompt: &str,
-        seed: Option<u64>,
-    ) -> anyhow::Result<Vec<u8>> {
+    /// Waits until the node says that it is there.
+    pub(super) async fn online(&mut self) -> anyhow::Result<()> {
         while self.message().await?.payload != "online" {}
-        let mut request = json!({"id": id, "prompt": prompt});
-        if let Some(seed) = seed {
-            request["seed"] = seed.into();
-        }
+        Ok(())
+    }
+
+    /// Publishes `request` as any display would, and returns the PNGs once their digests are checked against what the
+    /// daemon announced.
+    pub(super) async fn ask(&mut self, id: &JobId, mut request: Value) -> anyhow::Result<Vec<Bytes>> {
+        request["id"] = id.as_str().into();
         let request = Publication {
             topic: self.topics.generate(),
             payload: request.to_string().into(),
             content_type: Some("application/json".to_owned()),
             ..Publication::default()
         };
-        self.client.publish(request).await?;
+        self.client.publish(request).await.context("cannot publish the request")?;
         let bar = progress::bar(0);
-        let picture = self.receive(id, &bar).await;
+        let pictures = self.receive(id, &bar).await;
         bar.finish_and_clear();
-        picture
+        pictures
     }
 
-    async fn receive(&mut self, id: &JobId, bar: &ProgressBar) -> anyhow::Result<Vec<u8>> {
+    /// Tells the node that nobody waits for `id` any more.
+    pub(super) async fn cancel(&self, id: &JobId) -> anyhow::Result<()> {
+        let payload = id.as_str().to_owned().into();
+        let cancel = Publication { topic: self.topics.cancel(), payload, ..Publication::default() };
+        Ok(self.client.publish(cancel).await?)
+    }
+
+    async fn receive(&mut self, id: &JobId, bar: &ProgressBar) -> anyhow::Result<Vec<Bytes>> {
         let mut received = Received::default();
+        let job = self.topics.job(id.as_str());
+        let mut heard = false;
         loop {
-            let message = self.message().await?;
+            let message = match heard {
+                true => self.message().await?,
+                false => timeout(ANSWER_LIMIT, self.message()).await.with_context(|| {
+                    format!("no answer on {job}: is a node of this name online, and may we read there?")
+                })??,
+            };
             if message.topic == self.topics.image() {
                 received.image = Some(message.payload);
             } else if message.topic == self.topics.image_meta() {
-                received.meta = Some(serde_json::from_slice(&message.payload)?);
-            } else if message.topic == self.topics.state() {
-                show_state(bar, &serde_json::from_slice(&message.payload)?);
-            } else if message.topic == self.topics.job(id.as_str()) {
-                received.succeeded = has_succeeded(&serde_json::from_slice(&message.payload)?)?;
+                received.take(&serde_json::from_slice(&message.payload)?, id)?;
+            } else if message.topic == job {
+                heard = true;
+                received.succeeded = has_succeeded(&serde_json::from_slice(&message.payload)?, bar)?;
             }
-            if let Received { image: Some(image), meta: Some(meta), succeeded: true } = &received {
-                check(image, meta, id)?;
-                return Ok(image.to_vec());
+            if received.succeeded
+                && !received.pictures.is_empty()
+                && received.pictures.len() >= received.count
+            {
+                return Ok(received.pictures);
             }
         }
     }
@@ -106,6 +124,9 @@ impl Display {
         loop {
             match self.events.recv().await {
                 Some(MqttEvent::Message(message)) => return Ok(message),
+                Some(MqttEvent::SubscriptionRefused { filter, reason }) => {
+                    bail!("the broker does not let us read {filter}: {reason}")
+                }
                 Some(_) => {}
                 None => bail!("the MQTT client ended"),
             }
@@ -113,22 +134,38 @@ impl Display {
     }
 }
 
-/// The daemon's own words on the bar.
-fn show_state(bar: &ProgressBar, state: &Value) {
-    if let Some(word) = state["state"].as_str() {
-        bar.set_message(word.to_owned());
-    }
-    if let (Some(step), Some(steps)) = (state["step"].as_u64(), state["steps"].as_u64()) {
-        bar.set_length(steps);
-        bar.set_position(step);
+impl Received {
+    /// `meta` describes the image before it; ours is kept.
+    fn take(&mut self, meta: &Value, id: &JobId) -> anyhow::Result<()> {
+        let Some(image) = self.image.take().filter(|_| meta["id"] == id.as_str()) else {
+            return Ok(());
+        };
+        if meta["sha256"] != hex(&Sha256::digest(&image)) {
+            bail!("the picture that came is not the one announced in {meta}");
+        }
+        self.count = meta["count"].as_u64().map_or(1, |count| count as usize);
+        self.pictures.push(image);
+        Ok(())
     }
 }
 
-/// Whether the job has its picture out; the daemon's reason if it never will.
-fn has_succeeded(status: &Value) -> anyhow::Result<bool> {
+/// Whether the job has its pictures out; how it stands goes on the bar. The daemon's reason if it never will.
+fn has_succeeded(status: &Value, bar: &ProgressBar) -> anyhow::Result<bool> {
     match status["status"].as_str() {
         Some("succeeded") => Ok(true),
-        Some("queued" | "running") => Ok(false),
+        Some("queued") => {
+            let ahead = status["position"].as_u64().unwrap_or(1).saturating_sub(1);
+            bar.set_message(if ahead == 0 { "next".to_owned() } else { format!("{ahead} ahead") });
+            Ok(false)
+        }
+        Some("running") => {
+            bar.set_message("painting");
+            if let (Some(step), Some(steps)) = (status["step"].as_u64(), status["steps"].as_u64()) {
+                bar.set_length(steps);
+                bar.set_position(step);
+            }
+            Ok(false)
+        }
         _ => {
             let error = &status["error"];
             let field = error["field"].as_str().map(|field| format!("{field}: "));
@@ -140,11 +177,4 @@ fn has_succeeded(status: &Value) -> anyhow::Result<bool> {
             )
         }
     }
-}
-
-fn check(image: &[u8], meta: &Value, id: &JobId) -> anyhow::Result<()> {
-    if meta["id"] != id.as_str() || meta["sha256"] != hex(&Sha256::digest(image)) {
-        bail!("the picture that came is not the one announced in {meta}");
-    }
-    Ok(())
 }

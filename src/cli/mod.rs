@@ -1,17 +1,16 @@
 //! The command line: one file per subcommand, exit codes 0 done, 1 failed, 2 usage, 78 configuration.
 
 mod bench;
-#[cfg(feature = "embedded-broker")]
 mod blocks;
 #[cfg(feature = "embedded-broker")]
 mod demo;
-#[cfg(feature = "embedded-broker")]
 mod display;
 mod doctor;
 mod generate;
 mod model;
 mod pack;
 mod progress;
+mod request;
 mod score;
 mod serve;
 mod shapes;
@@ -49,6 +48,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Generate(Box<generate::GenerateArgs>),
     Serve(serve::ServeArgs),
+    Request(request::RequestArgs),
     Score(score::ScoreArgs),
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
@@ -63,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Generate(args) => generate::run(&args),
         Command::Serve(args) => serve::run(args),
+        Command::Request(args) => request::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Pack(args) => pack::run(&args),

@@ -1,0 +1,188 @@
+//! `easeld request`: asks a node for pictures over MQTT, as any display does.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::display::Display;
+use super::{blocks, serve};
+use crate::config::Settings;
+use crate::device::logging;
+use crate::jobs::JobId;
+use crate::mqtt::{ClientSettings, Endpoint, MqttConfig, Topics};
+
+/// Where `serve` has its embedded broker listen.
+const EMBEDDED: &str = "mqtt://127.0.0.1:1883";
+
+/// Ask a node for a picture over MQTT, and save it
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  easeld request \"an owl on teal\" -o owl.png
+  easeld request \"a fox\" -o fox.png --broker mqtt://pi.local --node kitchen --seed 7
+  easeld request \"a cat\" -o cats.png --field num_images=4 --field scheduler=unipc")]
+pub(super) struct RequestArgs {
+    /// What the picture shows
+    prompt: String,
+    /// Where the picture goes (PNG); several go to FILE-1, FILE-2, ... beside it
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    out: PathBuf,
+    /// mqtt://HOST[:PORT] or mqtts://HOST[:PORT] [default: the configuration's, with its user and certificates]
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// The node that is asked [default: the configuration's own name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// The same seed gives the same picture [default: random]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Denoising steps [default: the pack's]
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// One of the pack's presets
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// A model that the node serves
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Any field of a request (docs/mqtt-api.md); the value is JSON, or text where it is none
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = field)]
+    fields: Vec<(String, Value)>,
+    /// Seconds after which the job is cancelled
+    #[arg(long, value_name = "S", default_value_t = 600)]
+    timeout: u64,
+    /// Configuration file [default: /etc/easeld/config.toml, when there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// No broker, no node, a request that the node rejects, a job that fails, time that runs out.
+pub(super) fn run(args: &RequestArgs) -> anyhow::Result<()> {
+    logging::init("error")?;
+    let settings = Settings::load(args.config.as_deref())?;
+    let node = args.node.clone().unwrap_or_else(|| settings.node.name.clone());
+    let topics = Topics::new(&settings.mqtt.prefix, &node)?;
+    let client = client(settings, args.broker.as_deref())?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(ask(args, client, topics));
+    runtime.shutdown_background();
+    save(&outcome?, &args.out)
+}
+
+/// How to reach the broker: as the daemon would, under a name of our own.
+fn client(settings: Settings, broker: Option<&str>) -> anyhow::Result<ClientSettings> {
+    let mut mqtt = MqttConfig { client_id: None, ..settings.mqtt };
+    if let Some(url) = broker {
+        url.clone_into(&mut mqtt.url);
+    }
+    let reach = |mqtt: &MqttConfig| -> anyhow::Result<Option<ClientSettings>> {
+        if mqtt.endpoint()? == Endpoint::None {
+            bail!("mqtt.url is \"none\": give the broker with --broker mqtt://HOST");
+        }
+        let problem = |problems: Vec<_>| match problems.into_iter().next() {
+            Some(problem) => anyhow::Error::from(problem),
+            None => anyhow!("[mqtt] cannot be used"),
+        };
+        mqtt.client_settings(&format!("request-{}", std::process::id())).map_err(problem)
+    };
+    if let Some(client) = reach(&mqtt)? {
+        return Ok(client);
+    }
+    mqtt.url = EMBEDDED.to_owned();
+    reach(&mqtt)?.context("the embedded broker has no address")
+}
+
+async fn ask(args: &RequestArgs, client: ClientSettings, topics: Topics) -> anyhow::Result<Vec<Bytes>> {
+    let mut display = Display::connect(client, topics).await?;
+    let id = JobId::generate();
+    let interrupted = serve::shutdown_signal()?;
+    let limit = Duration::from_secs(args.timeout);
+    let outcome = tokio::select! {
+        pictures = tokio::time::timeout(limit, display.ask(&id, body(args))) => match pictures {
+            Ok(pictures) => return pictures,
+            Err(_) => Err(anyhow!("no picture within {} s; the job is cancelled (--timeout gives it longer)", args.timeout)),
+        },
+        () = interrupted => Err(anyhow!("interrupted; the job is cancelled")),
+    };
+    // Nobody waits for it any more.
+    let _ = tokio::time::timeout(Duration::from_secs(5), display.cancel(&id)).await;
+    outcome
+}
+
+/// The request: what is left out is the node's to choose.
+fn body(args: &RequestArgs) -> Value {
+    let mut body = json!({ "prompt": args.prompt });
+    let options = [
+        ("seed", args.seed.map(Value::from)),
+        ("steps", args.steps.map(Value::from)),
+        ("preset", args.preset.clone().map(Value::from)),
+        ("model", args.model.clone().map(Value::from)),
+    ];
+    for (name, value) in options {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
+    for (name, value) in &args.fields {
+        body[name] = value.clone();
+    }
+    body
+}
+
+fn save(pictures: &[Bytes], out: &Path) -> anyhow::Result<()> {
+    for (index, png) in pictures.iter().enumerate() {
+        let file = numbered(out, index, pictures.len());
+        fs::write(&file, png).with_context(|| format!("cannot write {}", file.display()))?;
+        if std::io::stdout().is_terminal()
+            && let Ok(picture) = image::load_from_memory(png)
+        {
+            print!("{}", blocks::render(&picture.to_rgb8(), blocks::has_true_color()));
+        }
+        println!("{}", file.display());
+    }
+    Ok(())
+}
+
+/// `FILE`, or `FILE-1`, `FILE-2`, ... where there are several.
+fn numbered(out: &Path, index: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return out.to_owned();
+    }
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = out.extension().map_or_else(|| "png".into(), |ending| ending.to_string_lossy());
+    out.with_file_name(format!("{stem}-{}.{ending}", index + 1))
+}
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_json_where_they_can_be() {
+        let value = |text: &str| field(text).unwrap().1;
+        assert_eq!(value("num_images=4"), json!(4));
+        assert_eq!(value("scheduler=unipc"), json!("unipc"));
+        assert_eq!(value("negative_prompt=a=b"), json!("a=b"));
+        assert!(field("steps").is_err());
+    }
+
+    #[test]
+    fn several_pictures_are_numbered() {
+        assert_eq!(numbered(Path::new("a/cat.png"), 0, 1), Path::new("a/cat.png"));
+        assert_eq!(numbered(Path::new("a/cat.png"), 1, 2), Path::new("a/cat-2.png"));
+    }
+}
