@@ -63,6 +63,7 @@ impl Display {
     }
 
     /// Waits until the node says that it is there.
+    #[cfg(feature = "embedded-broker")]
     pub(super) async fn online(&mut self) -> anyhow::Result<()> {
         while self.message().await?.payload != "online" {}
         Ok(())

@@ -150,24 +150,9 @@ impl Service {
     }
 
     fn check(&self, body: RequestBody) -> Result<GenerationRequest, FieldError> {
-        let pack = self.pack(body.model.as_deref())?;
+        let pack = PackInfo::named(&self.setup.packs, body.model.as_deref())?;
         let body = body.probed(display::probe)?;
         prompt::check(body.raw, &self.setup.limits, &pack.defaults, random_seed)
-    }
-
-    /// The pack that a request names, or the default one.
-    fn pack(&self, model: Option<&str>) -> Result<&PackInfo, FieldError> {
-        let packs = &self.setup.packs;
-        let found = packs.iter().find(|pack| model.is_none_or(|model| pack.name == model));
-        found.ok_or_else(|| {
-            let names = packs.iter().map(|pack| format!("`{}`", pack.name)).collect::<Vec<_>>().join(", ");
-            FieldError::new(
-                "invalid_value",
-                "model",
-                model.unwrap_or_default(),
-                format!("this node serves {names}"),
-            )
-        })
     }
 
     fn admit(&mut self, id: JobId, request: GenerationRequest) {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::presets::PackDefaults;
-use crate::diffusion::request::GenerationRequest;
+use crate::diffusion::request::{FieldError, GenerationRequest};
 
 pub mod id;
 pub mod message;
@@ -80,4 +80,19 @@ pub struct PackInfo {
     pub pack_hash: String,
     /// Fills what a request leaves open.
     pub defaults: PackDefaults,
+}
+
+impl PackInfo {
+    /// The one of `packs` that a request names, or the first.
+    ///
+    /// # Errors
+    /// `invalid_value` of the field `model`, listing the names there are.
+    pub fn named<'a>(packs: &'a [PackInfo], model: Option<&str>) -> Result<&'a PackInfo, FieldError> {
+        let found = packs.iter().find(|pack| model.is_none_or(|model| pack.name == model));
+        found.ok_or_else(|| {
+            let names = packs.iter().map(|pack| format!("`{}`", pack.name)).collect::<Vec<_>>().join(", ");
+            let model = model.unwrap_or_default();
+            FieldError::new("invalid_value", "model", model, format!("this node serves {names}"))
+        })
+    }
 }
