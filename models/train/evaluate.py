@@ -35,7 +35,7 @@ BASE = Setting("8-steps", 8)
 FIFTY = Setting("50-steps-ddim", 50, scheduler="ddim")
 FOUR = Setting("4-steps", 4)
 FAST = Setting("fast-2-steps", 2, preset="fast")
-REPORTED = 50  # prompts, at most, behind rows that no bar stands on
+REPORTED = 25  # prompts, at most, behind rows that no bar stands on
 STEPS = (1, 2, 16)  # further numbers of steps whose distance to real renders is reported
 GATED = Setting("8-steps-guidance-to-half", 8, guidance_stop=0.5)  # the last four steps cost half
 SCHEDULERS = ("ddim", "euler", "dpmpp-1m", "dpmpp-3m")  # at 8 steps, reported beside the pack's own
@@ -199,7 +199,7 @@ def main() -> None:
     evaluation.run()
     text = table(evaluation.rows)
     print(text)
-    (args.state / "evaluation.json").write_text(json.dumps([row.__dict__ for row in evaluation.rows], indent=1) + "\n")
+    (args.state / "evaluation.json").write_text(json.dumps([row.__dict__ for row in evaluation.rows], indent=1, default=bool) + "\n")
     if args.readme:
         write_grid(args, args.pack / "steps.png")
         readme = args.pack / "README.md"

@@ -126,8 +126,11 @@ class Scenes:
             elif held_out is None or V.pair_held_out(first, colour) == held_out:
                 return self.place_one(first, colour)
 
-    def sibling(self, scene: Scene) -> Scene:
-        """The same scene with one thing changed: an object, the background, or the two objects' order."""
+    def sibling(self, scene: Scene, trained: bool = True) -> Scene:
+        """The same scene with one thing changed: an object, the background, or the two objects' order.
+
+        A scene that training may show, unless `trained` is false: a scene that is held out twice has no other.
+        """
         while True:
             roll, objects, colour = self.rng.random(), list(scene.objects), scene.colour
             if roll < 0.3:
@@ -138,7 +141,7 @@ class Scenes:
             else:
                 objects = [(b[0], *a[1:]) for a, b in zip(objects, objects[::-1])]
             changed = Scene(colour, scene.arrangement, tuple(objects))
-            if changed != scene and trainable(changed):
+            if changed != scene and (not trained or trainable(changed)):
                 return changed
 
     def render(self, scene: Scene, background: np.ndarray | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from pipeline import session
 from report import Row
 from scenes import Scene, Scenes
 
-PICTURES = 400  # held-out renders retrieved for
+PICTURES = 200  # held-out renders retrieved for
 CHOICES = 100  # captions to choose from
 BATCH = 50
 
@@ -30,9 +30,9 @@ def distractors(scenes: Scenes, scene: Scene, count: int) -> list[str]:
     """Captions of scenes like this one but for an object or the background, half of them by one word only."""
     right, found = plain_caption(scene), {}
     while len(found) < count:
-        other = scenes.sibling(scene)
+        other = scenes.sibling(scene, trained=False)
         if len(found) >= count // 2:
-            other = scenes.sibling(other)
+            other = scenes.sibling(other, trained=False)
         same = sorted(o[0] for o in other.objects) == sorted(o[0] for o in scene.objects)
         text = plain_caption(other)
         if not (same and other.colour == scene.colour) and text != right:

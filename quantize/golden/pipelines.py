@@ -55,6 +55,9 @@ class Channels(int):
     def __eq__(self, other):
         return other == 4 or int(self) == other
 
+    def __ne__(self, other):
+        return not self == other
+
     def __hash__(self):
         return int(self)
 
