@@ -37,7 +37,7 @@ fn the_demo_needs_nothing_and_leaves_a_picture() {
     assert!(text(&output.stderr).contains("generate \"a cat on a blue background\" -o cat.png"));
     let png = fs::read(dir.path().join("easeld-demo.png")).unwrap();
     let picture = image::load_from_memory_with_format(&png, image::ImageFormat::Png).unwrap();
-    assert_eq!((picture.width(), picture.height()), (64, 64));
+    assert_eq!((picture.width(), picture.height()), (128, 128));
     let parameters = easeld::display::read_text(&png, "parameters").unwrap().unwrap();
     assert!(parameters.starts_with("a fox next to a crown on a pink background\n"), "{parameters}");
 }

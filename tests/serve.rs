@@ -80,7 +80,7 @@ fn a_plain_prompt_goes_in_and_the_png_comes_out() {
     let done = s.until(&id, "succeeded");
 
     let picture = image::load_from_memory_with_format(&image, image::ImageFormat::Png).unwrap();
-    assert_eq!((picture.width(), picture.height()), (64, 64));
+    assert_eq!((picture.width(), picture.height()), (128, 128));
     assert_eq!(meta["id"], json!(id));
     assert_eq!(meta["sha256"], json!(sha256(&image)));
     assert_eq!(meta["bytes"], json!(image.len()));
@@ -95,7 +95,7 @@ fn a_plain_prompt_goes_in_and_the_png_comes_out() {
     assert_eq!(find("easel/desk/image").unwrap().payload, image);
     assert_eq!(find("easel/desk/status").unwrap().text(), "online");
     let info = find("easel/desk/info").unwrap().json();
-    assert_eq!((&info["api"], &info["models"][0]["width"]), (&json!(1), &json!(64)));
+    assert_eq!((&info["api"], &info["models"][0]["width"]), (&json!(1), &json!(128)));
     assert!(!kept.iter().any(|m| m.topic.contains("/job/")), "job statuses are not retained");
 }
 
