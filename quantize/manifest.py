@@ -14,7 +14,7 @@ DOCUMENTATION = {".md", ".png", ".toml"}
 
 
 def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int, smallest: int | None,
-             accept_licence: bool = False) -> str:
+             accept_licence: bool = False, auto_schedulers: list[str] = ()) -> str:
     """The text of easel.toml; each preset is NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]], `size` is pixels square.
 
     A preset whose UNet the pack does not have is left out.
@@ -31,6 +31,9 @@ def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int
         lines += ["", f"[presets.{name}]", f"steps = {int(steps)}", f"guidance_scale = {float(guidance)}",
                   f"width = {size}", f"height = {size}"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in (("scheduler", scheduler), ("unet", unet)) if value]
+    if auto_schedulers:
+        lines += ["", "[auto_schedulers]"]
+        lines += [f"{steps} = {json.dumps(name)}" for steps, name in (auto.split(":") for auto in auto_schedulers)]
     lines += ["", "[checksums]"]
     for path in sorted(p for p in pack.rglob("*") if p.is_file()):
         if path.suffix not in DOCUMENTATION and not path.name.startswith("LICENSE"):
@@ -46,12 +49,14 @@ def main() -> None:
     parser.add_argument("--licence", required=True)
     parser.add_argument("--preset", action="append", default=[], help="NAME:STEPS:GUIDANCE[:SCHEDULER[:UNET]]")
     parser.add_argument("--smallest", type=int, help="pixels below which pictures are made larger and averaged")
+    parser.add_argument("--auto-scheduler", action="append", default=[], metavar="STEPS:NAME",
+                        help="what scheduler = auto means up to so many steps")
     parser.add_argument("--accept-licence", action="store_true",
                         help="whoever installs the pack has to accept its licence")
     args = parser.parse_args()
     vae = json.loads((args.pack / "vae_decoder/config.json").read_text())
     text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"], args.smallest,
-                    args.accept_licence)
+                    args.accept_licence, args.auto_scheduler)
     (args.pack / "easel.toml").write_text(text, encoding="utf-8")
 
 
