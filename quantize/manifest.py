@@ -10,7 +10,18 @@ import hashlib
 import json
 from pathlib import Path
 
-DOCUMENTATION = {".md", ".png", ".toml"}
+DOCUMENTATION = {".md", ".png", ".svg", ".toml"}
+
+
+def is_documentation(path: Path) -> bool:
+    """Whether a file is for people: it has no checksum."""
+    return path.suffix in DOCUMENTATION or path.name.startswith("LICENSE")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int, smallest: int | None,
@@ -36,9 +47,8 @@ def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int
         lines += [f"{steps} = {json.dumps(name)}" for steps, name in (auto.split(":") for auto in auto_schedulers)]
     lines += ["", "[checksums]"]
     for path in sorted(p for p in pack.rglob("*") if p.is_file()):
-        if path.suffix not in DOCUMENTATION and not path.name.startswith("LICENSE"):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            lines.append(f'"{path.relative_to(pack).as_posix()}" = "{digest}"')
+        if not is_documentation(path):
+            lines.append(f'"{path.relative_to(pack).as_posix()}" = "{digest(path)}"')
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ files give the same bytes: sorted, no owners, no times. It is not compressed, si
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import tarfile
 import tomllib
@@ -17,8 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-DOCUMENTATION = {".md", ".png", ".toml"}
-BLOCK = 1 << 20
+from manifest import digest, is_documentation
 
 
 def files(pack: Path) -> list[Path]:
@@ -31,24 +29,18 @@ def check(pack: Path, paths: list[Path]) -> None:
     """Ends with what is wrong if `easel.toml` does not vouch for the files."""
     if not (pack / "easel.toml").is_file():
         sys.exit(f"{pack} has no easel.toml: run manifest.py first")
-    manifest = tomllib.loads((pack / "easel.toml").read_text(encoding="utf-8"))
-    sums = manifest.get("checksums", {})
+    said = tomllib.loads((pack / "easel.toml").read_text(encoding="utf-8"))
+    sums = said.get("checksums", {})
     for path in tqdm(paths, desc="checking", unit="file"):
         name = path.relative_to(pack).as_posix()
-        if path.suffix in DOCUMENTATION or path.name.startswith("LICENSE"):
+        if is_documentation(path):
             continue
         if name not in sums:
             sys.exit(f"easel.toml has no checksum of {name}: run manifest.py again")
         if digest(path) != sums[name]:
             sys.exit(f"{name} is not what easel.toml says: run manifest.py again")
-    if not manifest.get("licence"):
+    if not said.get("licence"):
         sys.exit("easel.toml names no licence: run manifest.py with --licence")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(pack: Path, paths: list[Path], out: Path) -> None:

@@ -8,6 +8,7 @@ mod display;
 mod doctor;
 mod generate;
 mod model;
+mod numbered;
 mod pack;
 mod progress;
 mod request;

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::display::Display;
+use super::numbered::numbered;
 use super::{blocks, serve};
 use crate::config::Settings;
 use crate::device::logging;
@@ -151,16 +152,6 @@ fn save(pictures: &[Bytes], out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `FILE`, or `FILE-1`, `FILE-2`, ... where there are several.
-fn numbered(out: &Path, index: usize, count: usize) -> PathBuf {
-    if count == 1 {
-        return out.to_owned();
-    }
-    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
-    let ending = out.extension().map_or_else(|| "png".into(), |ending| ending.to_string_lossy());
-    out.with_file_name(format!("{stem}-{}.{ending}", index + 1))
-}
-
 fn field(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
@@ -178,11 +169,5 @@ mod tests {
         assert_eq!(value("scheduler=unipc"), json!("unipc"));
         assert_eq!(value("negative_prompt=a=b"), json!("a=b"));
         assert!(field("steps").is_err());
-    }
-
-    #[test]
-    fn several_pictures_are_numbered() {
-        assert_eq!(numbered(Path::new("a/cat.png"), 0, 1), Path::new("a/cat.png"));
-        assert_eq!(numbered(Path::new("a/cat.png"), 1, 2), Path::new("a/cat-2.png"));
     }
 }

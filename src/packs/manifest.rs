@@ -1,6 +1,7 @@
 //! `easel.toml`: what a pack adds to the diffusers layout. Every part of it is optional.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,7 +138,7 @@ pub(super) fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>
         let path = below.join(entry.file_name());
         let top_level = below.as_os_str().is_empty();
         let name = entry.file_name();
-        if name.to_string_lossy().contains(".packed") {
+        if is_packed(&name) {
             continue;
         }
         let unet = name.to_str().is_some_and(|name| name.starts_with(DEFAULT_UNET));
@@ -152,6 +153,11 @@ pub(super) fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether a file of this name is what the engine made of a network, which it makes anew.
+pub(super) fn is_packed(name: &OsStr) -> bool {
+    name.to_string_lossy().contains(".packed")
 }
 
 pub(super) fn file_sha256(path: &Path) -> Result<String, PackError> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::manifest::is_packed;
 use super::{Pack, PackError};
 
 /// A directory that looks like a pack.
@@ -12,8 +13,6 @@ pub struct Shelved {
     pub name: String,
     /// Where it lies.
     pub directory: PathBuf,
-    /// Bytes of all its files, those that the engine packed apart.
-    pub bytes: Bytes,
     /// What is in it, or why it cannot be used.
     pub pack: Result<Pack, PackError>,
 }
@@ -35,7 +34,7 @@ pub fn installed(search_path: &[PathBuf]) -> Vec<Shelved> {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let is_pack = !name.starts_with('.') && path.join("model_index.json").is_file();
             if is_pack && !found.iter().any(|other| other.name == name) {
-                found.push(Shelved { bytes: bytes(&path), pack: Pack::open(&path), name, directory: path });
+                found.push(Shelved { pack: Pack::open(&path), name, directory: path });
             }
         }
     }
@@ -54,7 +53,7 @@ pub fn bytes(directory: &Path) -> Bytes {
             sum.packed += below.packed;
         } else {
             let size = fs::metadata(&path).map_or(0, |file| file.len());
-            let packed = entry.file_name().to_string_lossy().contains(".packed");
+            let packed = is_packed(&entry.file_name());
             *(if packed { &mut sum.packed } else { &mut sum.own }) += size;
         }
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::args::GenerateArgs;
 use super::grid;
+use crate::cli::numbered::numbered;
 use crate::config::Settings;
 use crate::diffusion::request::{EncodedPicture, GenerationRequest, RawRequest};
 use crate::display;
@@ -23,13 +24,7 @@ pub(super) struct Task {
 impl Task {
     /// Where picture `index` of `count` goes: `FILE`, or `FILE-1` and so on where there are several.
     pub(super) fn file(&self, index: usize, count: usize) -> PathBuf {
-        if count == 1 {
-            return self.out.clone();
-        }
-        let stem = self.out.file_stem().unwrap_or_default().to_string_lossy();
-        let extension = self.out.extension().unwrap_or_default().to_string_lossy();
-        let dot = if extension.is_empty() { "" } else { "." };
-        self.out.with_file_name(format!("{stem}-{}{dot}{extension}", index + 1))
+        numbered(&self.out, index, count)
     }
 }
 

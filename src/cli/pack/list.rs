@@ -41,11 +41,12 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
         .into_iter()
         .map(|shelved| {
             let manifest = shelved.pack.as_ref().ok().map(|pack| &pack.manifest);
+            let bytes = packs::bytes(&shelved.directory);
             Line {
                 default: shelved.name == models.default,
                 directory: shelved.directory.display().to_string(),
-                bytes: shelved.bytes.own,
-                packed_bytes: shelved.bytes.packed,
+                bytes: bytes.own,
+                packed_bytes: bytes.packed,
                 title: manifest.and_then(|manifest| manifest.title.clone()),
                 licence: manifest.and_then(|manifest| manifest.licence.clone()),
                 pack_hash: shelved.pack.as_ref().ok().map(|pack| pack.hash.clone()),

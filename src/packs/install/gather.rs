@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use flate2::read::GzDecoder;
 
 use super::{InstallError, Step};
+use crate::packs::manifest::is_packed;
 
 /// Deeper than any pack, and soon reached by a link to its own parent.
 const DEPTH_MAX: usize = 8;
@@ -133,8 +134,8 @@ fn entries(directory: &Path, depth: usize) -> Result<Vec<PathBuf>, InstallError>
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>()
     });
     let hidden_or_packed = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with('.') || name.contains(".packed")
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with('.') || is_packed(name)
     };
     Ok(all.map_err(wrap)?.into_iter().filter(|path| !hidden_or_packed(path)).collect())
 }
