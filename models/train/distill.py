@@ -16,11 +16,12 @@ import torch
 import models
 import tokenizer as T
 from parallel import barrier
-from session import Session, averaged
-from train_unet import Latents, signal_and_noise
+from pool import Pool
+from session import Session, averaged, samples
+from train_unet import build_unet, signal_and_noise
 from trajectories import STEPS, Trajectories, draw_all
 
-BATCH = 48  # over all processes
+BATCH = 48
 DRAWING = 0.4  # share of the time in which the teacher draws
 FROM_NOISE = 0.4  # share of samples at the first step, which alone decides where objects go
 RENOISED = 0.5  # share of the others that are an end with fresh noise on it
@@ -38,33 +39,36 @@ def boundary(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
     """Draws and trains for `seconds` in all; rank 0 writes `fast.pt`."""
     torch.manual_seed(seed)
-    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer")))
+    tokenizer = T.load_tokenizer(state / "tokenizer")
+    text = models.build_text_encoder(len(tokenizer))
     text.load_state_dict(averaged(state / "unet.pt", "text"))
-    student = models.build_unet()
-    student.load_state_dict(averaged(state / "unet.pt", "unet"))
-    text, student = text.to(device).eval().requires_grad_(False), student.to(device)
-    data = Latents(state, seed + 777 + rank)
-    draw_all(rank, state, DRAWING * seconds, student.eval(), text, data, device)
+    text = text.to(device).eval().requires_grad_(False)
+    student = build_unet(device, averaged(state / "unet.pt", "unet"))
+    torch.manual_seed(seed + 777 + rank)
+    empty = T.encode(tokenizer, [""])[0].to(device)
+    draw_all(rank, state, DRAWING * seconds, student.eval(), text, Pool(state, device), empty, device)
     barrier(world)
-    drawn = Trajectories(state)
+    drawn = Trajectories(state, device)
     session = Session(state / "fast.pt", {"unet": student.train()}, (1 - DRAWING) * seconds, (MUON_LR, ADAM_LR),
                       rank, world, 0.99)
-    random = torch.Generator().manual_seed(seed + 1000 * session.step + rank)
+    torch.manual_seed(seed + 1000 * session.step + rank)
     a, s = signal_and_noise(device)
-    count = BATCH // world
-    while session.running():
-        later = torch.randint(1, STEPS, (count,), generator=random)
-        at = torch.where(torch.rand(count, generator=random) < FROM_NOISE, 0, later)
-        x, end, tokens = (part.to(device) for part in drawn.batch(at, random))
-        t = drawn.timesteps[at].to(device)
-        renoised = a[t] * end + s[t] * torch.randn(end.shape, generator=random).to(device)
-        fresh = ((torch.rand(count, generator=random) < RENOISED) & (at > 0)).to(device)
+    count = samples(BATCH, world, device)
+
+    def step():
+        later = torch.randint(1, STEPS, (count,), device=device)
+        at = torch.where(torch.rand(count, device=device) < FROM_NOISE, 0, later)
+        x, end, tokens = drawn.batch(at)
+        t = drawn.timesteps[at]
+        renoised = a[t] * end + s[t] * torch.randn_like(end)
+        fresh = (torch.rand(count, device=device) < RENOISED) & (at > 0)
         x = torch.where(fresh[:, None, None, None], renoised, x)
         with torch.autocast(device, torch.bfloat16):
             states = models.text_states(text, tokens)
             v = student(x, t, encoder_hidden_states=states).sample.float()
         skip, out = boundary(t)
         guessed = skip * x + out * (a[t] * x - s[t] * v)
-        loss = ((guessed - end).square() + HUBER**2).sqrt().mean() - HUBER
-        session.learn(loss)
+        return ((guessed - end).square() + HUBER**2).sqrt().mean() - HUBER, {}
+
+    session.run(step)
     session.close()

@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import vocabulary as V
+from pool import EVERY, Pool, truth
 from scenes import Scene, Scenes
-from session import Session, averaged
+from session import Session, averaged, samples
 
 BATCH = 128  # over all processes
 MUON_LR, ADAM_LR = 5e-3, 2e-3
@@ -62,18 +63,12 @@ class Judge(nn.Module):
 
 
 def targets(scenes: list[Scene]) -> torch.Tensor:
-    """[B, 4]: arrangement, first, second (-1 where there is none), colour, as indices."""
-    return torch.tensor([
-        [V.ARRANGEMENTS.index(s.arrangement), s.objects[0][0], s.objects[1][0] if len(s.objects) > 1 else -1,
-         V.COLOUR_NAMES.index(s.colour)] for s in scenes
-    ])
+    """[B, 4]: what each scene shows (`pool.truth`)."""
+    return torch.tensor([truth(s) for s in scenes])
 
 
 def dirty(x: torch.Tensor) -> torch.Tensor:
-    """Renders as a generator might show them: shifted, some blurred, some noisy."""
-    padded = F.pad(x, (SHIFT,) * 4, mode="replicate")
-    dy, dx = (int(i) for i in torch.randint(0, 2 * SHIFT + 1, (2,)))
-    x = padded[:, :, dy : dy + x.shape[2], dx : dx + x.shape[3]]
+    """Renders as a generator might show them: some blurred, some noisy."""
     blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     x = torch.lerp(x, blurred, torch.rand(len(x), 1, 1, 1, device=x.device))
     return x + 0.06 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)
@@ -92,16 +87,19 @@ def train_judge(rank: int, world: int, state: Path, seconds: float, device: str,
     torch.manual_seed(seed)
     judge = Judge().to(device).train()
     session = Session(state / "judge.pt", {"judge": judge}, seconds, (MUON_LR, ADAM_LR), rank, world, 0.998)
-    scenes = Scenes(seed + 21 + 1000 * session.step + rank)
+    pool = Pool(state, device, EVERY)
     torch.manual_seed(seed + 21 + 1000 * session.step + rank)
-    while session.running():
-        drawn = [scenes.place(held_out=None) for _ in range(BATCH // world)]
-        truth = targets(drawn).to(device)
-        x = dirty(torch.from_numpy(scenes.pictures(drawn)).to(device))
+
+    def step():
+        chosen = pool.chosen(samples(BATCH, world, device))
+        shown = pool.fields["truth"][chosen].long()
+        x = dirty(pool.pictures(chosen, stray=SHIFT))
         with torch.autocast(device, torch.bfloat16):
             logits = judge(x)
-        loss = sum(F.cross_entropy(part.float(), truth[:, i], ignore_index=-1) for i, part in enumerate(logits[:4]))
-        session.learn(loss, wrong=wrong(logits, truth).any(1).float().mean().item())
+        loss = sum(F.cross_entropy(part.float(), shown[:, i], ignore_index=-1) for i, part in enumerate(logits[:4]))
+        return loss, {"wrong": wrong(logits, shown).any(1).float().mean()}
+
+    session.run(step)
     session.close()
 
 

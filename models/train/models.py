@@ -122,9 +122,15 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
     )
 
 
+def read_texts(text_encoder: CLIPTextModelWithProjection, ids: torch.Tensor):
+    """What the text tower makes of token ids [B, 77]; transformers' own causal mask would come from the host each time."""
+    mask = torch.full((TOKENS, TOKENS), torch.finfo(torch.float32).min, device=ids.device).triu(1)
+    return text_encoder(input_ids=ids, attention_mask=mask[None, None])
+
+
 def text_states(text_encoder: CLIPTextModelWithProjection, ids: torch.Tensor) -> torch.Tensor:
     """Token ids [B, 77] -> embeddings [B, 77, 128], after the final norm as Stable Diffusion takes them."""
-    return text_encoder(input_ids=ids).last_hidden_state
+    return read_texts(text_encoder, ids).last_hidden_state
 
 
 def parameters(module: torch.nn.Module) -> int:

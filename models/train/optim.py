@@ -26,15 +26,16 @@ class Muon(torch.optim.Optimizer):
         self.rank, self.world = rank, world
 
     @staticmethod
-    def orthogonalise(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
-        tall = matrix.shape[0] > matrix.shape[1]
-        x = matrix.T if tall else matrix
-        x = (x / (x.norm() + 1e-7)).to(torch.bfloat16)
+    def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
+        """Each of several matrices [N, rows, columns]."""
+        tall = matrices.shape[1] > matrices.shape[2]
+        x = matrices.mT if tall else matrices
+        x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(torch.bfloat16)
         for _ in range(rounds):
-            gram = x @ x.T
+            gram = x @ x.mT
             x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-        x = x.to(matrix.dtype)
-        return x.T if tall else x
+        x = x.to(matrices.dtype)
+        return x.mT if tall else x
 
     def wanted(self, p: torch.nn.Parameter, momentum: float) -> torch.Tensor:
         """The update of p before it is orthogonalised, as a matrix."""
@@ -46,17 +47,27 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             updates = [self.wanted(p, group["momentum"]) for p in group["params"]]
             owners = shares([work(u) for u in updates], self.world)
-            for i in owners[self.rank]:
-                updates[i] = self.orthogonalise(updates[i])
+            for alike in by_shape(updates, owners[self.rank]):
+                done = self.orthogonalise(torch.stack([updates[i] for i in alike]))
+                for i, update in zip(alike, done):
+                    updates[i] = update
             exchange(updates, owners, self.rank)
             for p, update in zip(group["params"], updates):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape), alpha=-group["lr"] * 0.2 * math.sqrt(max(update.shape)))
+                p.sub_(update.reshape(p.shape) * (group["lr"] * (0.2 * math.sqrt(max(update.shape)))))
 
 
 def work(matrix: torch.Tensor) -> int:
     """What it costs to orthogonalise a matrix, in multiplications but for a factor."""
     return matrix.numel() * min(matrix.shape)
+
+
+def by_shape(matrices: list[torch.Tensor], chosen: list[int]) -> list[list[int]]:
+    """The chosen indices in groups of matrices of one shape: one large product is cheaper than many small ones."""
+    groups: dict[torch.Size, list[int]] = {}
+    for i in chosen:
+        groups.setdefault(matrices[i].shape, []).append(i)
+    return list(groups.values())
 
 
 def shares(costs: list[int], world: int) -> list[list[int]]:
@@ -81,18 +92,29 @@ class Optimisers:
                 small = min(p.shape[0], p[0].numel()) < 16 if p.ndim > 1 else True
                 (others if small or "embedding" in name else matrices).append(p)
         self.parameters = matrices + others
-        self.all = [torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]
+        cuda = self.parameters[0].is_cuda
+        self.all = [torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.99), weight_decay=0.0, capturable=cuda)]
         if muon_lr > 0:
             self.all.append(Muon(matrices, lr=muon_lr, rank=rank, world=world))
         else:
             self.all[0].add_param_group({"params": matrices})
-        self.base = [[g["lr"] for g in o.param_groups] for o in self.all]
+        self.groups = [group for optimiser in self.all for group in optimiser.param_groups]
+        self.base = [group["lr"] for group in self.groups]
+        if cuda:  # where a recorded step finds the rate of each repetition
+            for group in self.groups:
+                group["lr"] = torch.tensor(group["lr"], device=self.parameters[0].device)
 
-    def step(self, factor: float, clip: float = 1.0) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, clip)
-        for optimiser, rates in zip(self.all, self.base):
-            for group, rate in zip(optimiser.param_groups, rates):
+    def set_rate(self, factor: float) -> None:
+        """The learning rates of the next step: this factor of the usual ones."""
+        for group, rate in zip(self.groups, self.base):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate * factor)
+            else:
                 group["lr"] = rate * factor
+
+    def step(self, clip: float = 1.0) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters, clip)
+        for optimiser in self.all:
             optimiser.step()
         for p in self.parameters:
             p.grad = None
@@ -103,6 +125,7 @@ class Optimisers:
     def load(self, states: list[dict]) -> None:
         for optimiser, state in zip(self.all, states):
             optimiser.load_state_dict(state)
+        self.groups = [group for optimiser in self.all for group in optimiser.param_groups]
 
 
 def rate_factor(step: int, progress: float, warmup: int = 100, tail: float = 0.35) -> float:
@@ -118,11 +141,18 @@ class Ema:
     def __init__(self, module: torch.nn.Module, decay: float):
         self.decay = decay
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.share = torch.zeros((), device=next(module.parameters()).device)  # of the newest weights
+
+    def set_share(self, step: int) -> None:
+        """Before step `step`: the first steps count for more."""
+        self.share.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
-    def update(self, module: torch.nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+    def update(self, module: torch.nn.Module) -> None:
+        mine = list(self.module.parameters())
+        moved = torch._foreach_sub(list(module.parameters()), mine)
+        torch._foreach_mul_(moved, self.share)
+        torch._foreach_add_(mine, moved)
         for mine, theirs in zip(self.module.buffers(), module.buffers()):
             mine.copy_(theirs)
 

@@ -33,19 +33,25 @@ def launch(world: int, function, *arguments) -> None:
         torch.multiprocessing.spawn(_worker, (world, f"{folder}/meeting", function, arguments), nprocs=world)
 
 
-def average(parameters: list[torch.nn.Parameter], world: int, *scalars: float) -> list[float]:
-    """Averages gradients in place and the given numbers over all processes; returns the numbers."""
+def average_gradients(parameters: list[torch.nn.Parameter], world: int) -> None:
+    """Averages gradients over all processes, in place."""
     if world == 1:
-        return list(scalars)
+        return
     grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([*(g.reshape(-1) for g in grads), torch.tensor(scalars, dtype=torch.float32)])
+    flat = torch.cat([g.reshape(-1) for g in grads])
     dist.all_reduce(flat)
     flat /= world
-    at = 0
-    for g in grads:
-        g.copy_(flat[at : at + g.numel()].view_as(g))
-        at += g.numel()
-    return flat[at:].tolist()
+    for g, mean in zip(grads, flat.split([g.numel() for g in grads])):
+        g.copy_(mean.view_as(g))
+
+
+def agree(world: int, *numbers: float) -> list[float]:
+    """The numbers' means over all processes."""
+    if world == 1:
+        return list(numbers)
+    flat = torch.tensor(numbers)
+    dist.all_reduce(flat)
+    return (flat / world).tolist()
 
 
 def exchange(tensors: list[torch.Tensor], owners: list[list[int]], rank: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ SIZE = 128  # pixels, width and height of a scene
 GRID = 16  # pixels between places a glyph's corner may have
 MARGIN = 0.04  # room on each side of a glyph, so that neighbours and edges are not touched; share of its size
 NATIVE = 109  # the only size the font's CBDT bitmaps exist at
-ONE = (96,)  # glyph sizes where one object stands alone, pixels
-TWO = (64,)  # glyph sizes where two objects share the scene, pixels
+ONE = (80, 96, 112)  # glyph sizes where one object stands alone, pixels
+TWO = (48, 64)  # glyph sizes where two objects share the scene, pixels
 TWO_SHARE = 0.5  # share of scenes with two objects
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian: fonts-noto-color-emoji
 
@@ -78,11 +79,14 @@ class Scenes:
     def __init__(self, seed: int, font: Path = FONT):
         self.rng = np.random.default_rng(seed)
         self.captions = Captions(self.rng)
-        face = ImageFont.truetype(str(font), NATIVE)
-        self.glyphs: list[dict[int, np.ndarray]] = []
-        for codepoint in V.OBJECTS.values():
-            glyph = draw_glyph(face, codepoint)
-            self.glyphs.append({s: shrink(glyph, s) for s in (*ONE, *TWO)})
+        self.font = font
+
+    @cached_property
+    def glyphs(self) -> list[dict[int, np.ndarray]]:
+        """Of each object, the glyph at every size."""
+        face = ImageFont.truetype(str(self.font), NATIVE)
+        drawn = (draw_glyph(face, codepoint) for codepoint in V.OBJECTS.values())
+        return [{s: shrink(glyph, s) for s in (*ONE, *TWO)} for glyph in drawn]
 
     def shade(self, colour: str) -> np.ndarray:
         """A background near `colour`, RGB in 0..1."""
@@ -116,7 +120,7 @@ class Scenes:
         """A random scene of combinations that training may show, only of those that it may not, or (None) of all."""
         while True:
             colour = V.COLOUR_NAMES[self.rng.integers(len(V.COLOUR_NAMES))]
-            first, second = (int(i) for i in self.rng.choice(len(self.glyphs), 2, replace=False))
+            first, second = (int(i) for i in self.rng.choice(len(V.OBJECTS), 2, replace=False))
             if self.rng.random() < two_share:
                 arrangement = V.ARRANGEMENTS[1 + self.rng.integers(2)]
                 kept = [V.triple_held_out(first, second, arrangement), V.pair_held_out(first, colour),
@@ -137,7 +141,7 @@ class Scenes:
                 colour = V.COLOUR_NAMES[self.rng.integers(len(V.COLOUR_NAMES))]
             elif roll < 0.65 or len(objects) == 1:
                 at = int(self.rng.integers(len(objects)))
-                objects[at] = (int(self.rng.integers(len(self.glyphs))), *objects[at][1:])
+                objects[at] = (int(self.rng.integers(len(V.OBJECTS))), *objects[at][1:])
             else:
                 objects = [(b[0], *a[1:]) for a, b in zip(objects, objects[::-1])]
             changed = Scene(colour, scene.arrangement, tuple(objects))
@@ -165,14 +169,6 @@ class Scenes:
         """[count, 3, 128, 128] float32 in -1..1."""
         images = np.stack([self.render(s) for s in scenes]).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(images * 2.0 - 1.0)
-
-    def crops(self, count: int, size: int) -> np.ndarray:
-        """Random windows of random scenes, [count, 3, size, size] in -1..1, for the autoencoder."""
-        out = np.empty((count, 3, size, size), np.float32)
-        for i in range(count):
-            y, x = self.rng.integers(0, SIZE - size + 1, 2)
-            out[i] = self.render(self.place())[y : y + size, x : x + size].transpose(2, 0, 1) * 2.0 - 1.0
-        return out
 
 
 def font_digest(font: Path = FONT) -> str:

@@ -1,19 +1,34 @@
-"""What every training has in common: resume from a checkpoint, go on for a bounded time, show how it goes."""
+"""What every training has in common: resume from a checkpoint, go on for a bounded time, show how it goes.
+
+On a CUDA device one whole step - batch, loss, gradients, optimisers, averages - is recorded once as a CUDA graph and
+replayed: thousands of small kernels then cost one launch.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from optim import Ema, Optimisers, rate_factor, save_atomic
-from parallel import average
+from parallel import agree, average_gradients
 
 SAVE_EVERY = 60.0  # seconds
 HISTORY_EVERY = 50  # steps between points of the loss curve
 SMOOTHING = 0.98  # of the running means shown and kept
+WARM_UP = 3  # steps before one is recorded
+LARGER = 8  # times as many samples a step on a CUDA device
+
+# A loss, and the numbers that join it in the progress bar and the loss curve.
+Step = Callable[[], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+
+def samples(count: int, world: int, device: str | torch.device) -> int:
+    """Samples of this process in a step that takes `count` on CPUs."""
+    return max(1, count // world) * (LARGER if torch.device(device).type == "cuda" else 1)
 
 
 class Session:
@@ -47,20 +62,50 @@ class Session:
     def progress(self) -> float:
         return self.elapsed / self.seconds
 
-    def running(self) -> bool:
-        return self.elapsed < self.seconds
+    def run(self, step: Step, until: float = 1.0) -> None:
+        """Goes down the losses `step` gives until the share `until` of the time is spent."""
+        learn = None
+        while self.progress < until:
+            self.optimisers.set_rate(rate_factor(self.step - self.first, self.progress))
+            for average in self.averages.values():
+                average.set_share(self.step)
+            learn = learn or (self._recorded(step) if self.device.type == "cuda" else lambda: self._learn(step))
+            values = learn().tolist()
+            self.elapsed, *values = agree(self.world, time.monotonic() - self.began, *values)
+            self._note(values)
 
-    def learn(self, loss: torch.Tensor, **shown: float) -> None:
-        """One step down `loss`; the numbers in `shown` join it in the progress bar and the loss curve."""
+    def _learn(self, step: Step) -> torch.Tensor:
+        """One step; the loss and the numbers beside it."""
+        loss, shown = step()
+        self.names = ["loss", *shown]
         loss.backward()
-        names = ["loss", *shown]
-        self.elapsed, *values = average(
-            self.optimisers.parameters, self.world, time.monotonic() - self.began, loss.item(), *shown.values())
-        self.optimisers.step(rate_factor(self.step - self.first, self.progress))
-        self.step += 1
+        average_gradients(self.optimisers.parameters, self.world)
+        self.optimisers.step()
         for name, module in self.modules.items():
-            self.averages[name].update(module, self.step)
-        for name, value in zip(names, values):
+            self.averages[name].update(module)
+        return torch.stack([value.detach().float() for value in (loss, *shown.values())])
+
+    def _recorded(self, step: Step) -> Callable[[], torch.Tensor]:
+        """The step as a CUDA graph, after some real ones in which libraries choose their kernels."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self._learn(step)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            values = self._learn(step)
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return values
+
+        return replay
+
+    def _note(self, values: list[float]) -> None:
+        self.step += 1
+        for name, value in zip(self.names, values):
             self.shown[name] = SMOOTHING * self.shown.get(name, value) + (1 - SMOOTHING) * value
         self.bar.n = int(self.elapsed)
         self.bar.set_postfix(step=self.step, **{k: f"{v:.4f}" for k, v in self.shown.items()})

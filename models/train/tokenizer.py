@@ -78,8 +78,8 @@ def load_tokenizer(folder: Path):
     return CLIPTokenizer.from_pretrained(str(folder))
 
 
-def encode(tokenizer, captions: list[str]):
-    """Token ids, int64 [len(captions), 77]."""
+def encode(tokenizer, captions: list[str], tensors: str = "pt"):
+    """Token ids, int64 [len(captions), 77], as a torch ("pt") or numpy ("np") array."""
     return tokenizer(
-        captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+        captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors=tensors
     ).input_ids

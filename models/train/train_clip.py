@@ -17,8 +17,8 @@ import torch
 
 import models
 import tokenizer as T
-from scenes import Scenes
-from session import Session, averaged
+from pool import Pool
+from session import Session, averaged, samples
 
 BATCH = 192  # over all processes
 TEMPERATURE = 0.07  # at the start; learned
@@ -36,29 +36,30 @@ class Temperature(torch.nn.Module):
         return self.logit_scale.clamp(max=math.log(100)).exp()
 
 
-def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, float]:
+def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(symmetric cross-entropy, share of captions found for their picture) of embeddings [B, D]."""
     text, image = (e / e.norm(dim=-1, keepdim=True) for e in (text.float(), image.float()))
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
     loss = (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
-    return loss, (logits.argmax(-1) == target).float().mean().item()
+    return loss, (logits.argmax(-1) == target).float().mean()
 
 
 def _contrast(session: Session, state: Path, towers: tuple, scale: Temperature, seed: int) -> None:
     text, image = towers
-    tokenizer = T.load_tokenizer(state / "tokenizer")
-    scenes = Scenes(seed + 1000 * session.step + session.rank)
-    half = BATCH // session.world // 2
-    device = session.device
-    while session.running():
-        drawn = [scenes.place() for _ in range(half)]
-        drawn += [scenes.sibling(s) for s in drawn]
-        pictures = torch.from_numpy(scenes.pictures(drawn)).to(device)
-        ids = T.encode(tokenizer, [scenes.caption(s) for s in drawn]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
-            loss, right = contrastive_loss(text(input_ids=ids).text_embeds, image(pictures).image_embeds, scale())
-        session.learn(loss, right=right)
+    pool = Pool(state, session.device)
+    torch.manual_seed(seed + 1000 * session.step + session.rank)
+    count = samples(BATCH, session.world, session.device)
+
+    def step():
+        chosen = pool.paired(count)
+        with torch.autocast(session.device.type, torch.bfloat16):
+            texts = models.read_texts(text, pool.tokens(chosen)).text_embeds
+            images = image(pool.pictures(chosen)).image_embeds
+            loss, right = contrastive_loss(texts, images, scale())
+        return loss, {"right": right}
+
+    session.run(step)
     session.close()
 
 

@@ -8,19 +8,22 @@ at a fraction of the rate: what places two objects is finer than what a contrast
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from torch.nn import functional as F
 from tqdm import tqdm
 
 import models
 import tokenizer as T
 from optim import save_atomic
 from parallel import barrier
-from scenes import Scenes
-from session import Session, averaged
+from pool import LEARNED, Painter, Pool, files
+from session import Session, averaged, samples
 
-BATCH = 64  # over all processes
+BATCH = 64
 CAPTION_DROPOUT = 0.1
 MUON_LR, ADAM_LR = 3e-3, 1e-3
 DECAY = 0.999  # of the moving average
@@ -28,59 +31,46 @@ DECAY = 0.999  # of the moving average
 # logit-normal distribution (Esser et al. 2024) around sigmoid(MIDDLE), some evenly over all. Which of two objects goes
 # where is in the text alone, and decided before anything can be seen: others come from the noisiest fifth.
 MIDDLE, EVENLY, EARLY = 0.5, 0.25, 0.3
-WORDINGS = 2  # captions kept for each scene
-SHARD = 4096  # scenes in a file of cached latents
 
 
-def encode_scenes(rank: int, world: int, state: Path, count: int, device: str, seed: int) -> None:
-    """Renders `count` scenes and keeps their latents (float16) and token ids in `latents-NUMBER.pt`.
-
-    Shards that are there already are kept, so a larger count later adds to them.
-    """
+def encode_scenes(rank: int, world: int, state: Path, device: str) -> None:
+    """Latents (float16) of every file of scenes, in `latents-NUMBER.pt`; files that are there already are kept."""
     vae = models.build_vae().to(device).eval()
     vae.load_state_dict(averaged(state / "vae-unit.pt", "vae", device))
-    tokenizer = T.load_tokenizer(state / "tokenizer")
-    missing = [n for n in range(rank, -(-count // SHARD), world) if not (state / f"latents-{n}.pt").exists()]
-    for number in tqdm(missing, desc="latents", unit="shard", disable=rank > 0):
-        scenes = Scenes(seed + 7_000_000 + number)
-        latents, ids = [], []
-        for _ in range(0, SHARD, 64):
-            drawn = [scenes.place() for _ in range(64)]
-            x = torch.from_numpy(scenes.pictures(drawn)).to(device)
+    painter = Painter(device)
+    todo = [(p, state / p.name.replace(LEARNED, "latents")) for p in files(state, LEARNED)[rank::world]]
+    for source, target in tqdm([pair for pair in todo if not pair[1].exists()], desc="latents", disable=rank > 0):
+        saved, latents = torch.load(source), []
+        for at in torch.arange(len(saved["shades"])).split(samples(64, 1, device)):
+            x = painter.paint(saved["shades"][at].to(device), saved["objects"][at].to(device))
             with torch.no_grad(), torch.autocast(device, torch.bfloat16):
                 latents.append(vae.encode(x).latent_dist.mean.half().cpu())
-            texts = [scenes.caption(s) for s in drawn for _ in range(WORDINGS)]
-            ids.append(T.encode(tokenizer, texts).to(torch.int16).view(64, WORDINGS, -1))
-        save_atomic({"latents": torch.cat(latents), "ids": torch.cat(ids)}, state / f"latents-{number}.pt")
+        save_atomic({"latents": torch.cat(latents)}, target)
     barrier(world)
 
 
-class Latents:
-    """All cached latents, and batches of them."""
+class Latents(Pool):
+    """A pool of scenes with the latents they have, and what else a step of diffusion training draws."""
 
-    def __init__(self, state: Path, seed: int):
-        parts = [torch.load(p) for p in sorted(state.glob("latents-*.pt"))]
-        self.latents = torch.cat([p["latents"] for p in parts])  # [N, 12, 16, 16], float16
-        self.ids = torch.cat([p["ids"] for p in parts])  # [N, WORDINGS, 77]
-        self.empty = T.encode(T.load_tokenizer(state / "tokenizer"), [""])[0]
-        self.random = torch.Generator().manual_seed(seed)
+    def __init__(self, state: Path, device: str):
+        super().__init__(state, device)
+        parts = [torch.load(p)["latents"] for p in files(state, "latents")]
+        self.latents = torch.cat(parts).to(device)  # [N, 12, 16, 16], float16
+        if len(self.latents) != len(self):
+            raise ValueError(f"{state} holds {len(self)} scenes and latents of {len(self.latents)}: run the stage `latents`")
+        self.empty = T.encode(T.load_tokenizer(state / "tokenizer"), [""])[0].to(device)
 
     def batch(self, count: int, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(latents [count, 12, 16, 16], token ids [count, 77]), captions dropped with probability `dropout`."""
-        chosen = torch.randint(len(self.latents), (count,), generator=self.random)
-        wording = torch.randint(self.ids.shape[1], (count,), generator=self.random)
-        tokens = self.ids[chosen, wording].long()
-        tokens[torch.rand(count, generator=self.random) < dropout] = self.empty
-        return self.latents[chosen].float(), tokens
-
-    def noise(self, shape: torch.Size) -> torch.Tensor:
-        return torch.randn(shape, generator=self.random)
+        chosen = self.chosen(count)
+        dropped = torch.rand(count, 1, device=self.device) < dropout
+        return self.latents[chosen].float(), torch.where(dropped, self.empty, self.tokens(chosen))
 
     def timesteps(self, count: int) -> torch.Tensor:
         """One draw in each of `count` equal parts of the distribution: less variance than free draws."""
-        parts = (torch.arange(count) + torch.rand(count, generator=self.random)) / count
+        parts = (torch.arange(count, device=self.device) + torch.rand(count, device=self.device)) / count
         middle = torch.sigmoid(MIDDLE + torch.special.ndtri(parts))
-        share = torch.rand(count, generator=self.random)
+        share = torch.rand(count, device=self.device)
         drawn = torch.where(share < EVENLY, parts, middle)
         drawn = torch.where(share > 1 - EARLY, 0.8 + 0.2 * parts, drawn)
         return (1000 * drawn).long().clamp(0, 999)
@@ -92,6 +82,28 @@ def signal_and_noise(device: str) -> tuple[torch.Tensor, torch.Tensor]:
     return alphas.sqrt(), (1 - alphas).sqrt()
 
 
+def build_unet(device: str, weights: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    """The UNet on its device, with attention and norms as that device does them fastest."""
+    unet = models.build_unet()
+    if weights:
+        unet.load_state_dict(weights)
+    if torch.device(device).type == "cuda":
+        unet.set_attn_processor(AttnProcessor2_0())
+        for module in unet.modules():
+            if isinstance(module, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+                module.forward = partial(norm_as_given, module)
+    return unet.to(device)
+
+
+def norm_as_given(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A norm in its input's precision; autocast would widen it, and all up to the next convolution, to 32 bits."""
+    with torch.autocast(x.device.type, enabled=False):
+        weight, bias = module.weight.to(x.dtype), module.bias.to(x.dtype)
+        if isinstance(module, torch.nn.GroupNorm):
+            return F.group_norm(x, module.num_groups, weight, bias, module.eps)
+        return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+
+
 def train_unet(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
     """Trains (or goes on training) for `seconds` in all; rank 0 writes `unet.pt`."""
     torch.manual_seed(seed)
@@ -99,17 +111,20 @@ def train_unet(rank: int, world: int, state: Path, seconds: float, device: str, 
     text.load_state_dict(averaged(state / "clip.pt", "text"))
     text = text.to(device).train()
     text.text_projection.requires_grad_(False)
-    unet = models.build_unet().to(device).train()
+    unet = build_unet(device).train()
     session = Session(state / "unet.pt", {"unet": unet, "text": text}, seconds, (MUON_LR, ADAM_LR), rank, world, DECAY)
-    data = Latents(state, seed + 1000 * session.step + rank)
+    data = Latents(state, device)
+    torch.manual_seed(seed + 1000 * session.step + rank)
     a, s = signal_and_noise(device)
-    count = BATCH // world
-    while session.running():
-        z, tokens = (x.to(device) for x in data.batch(count, CAPTION_DROPOUT))
-        t = data.timesteps(count).to(device)
-        noise = data.noise(z.shape).to(device)
+    count = samples(BATCH, world, device)
+
+    def step():
+        z, tokens = data.batch(count, CAPTION_DROPOUT)
+        t, noise = data.timesteps(count), torch.randn_like(z)
         with torch.autocast(device, torch.bfloat16):
             states = models.text_states(text, tokens)
             v = unet(a[t] * z + s[t] * noise, t, encoder_hidden_states=states).sample
-        session.learn((v.float() - (a[t] * noise - s[t] * z)).square().mean())
+        return (v.float() - (a[t] * noise - s[t] * z)).square().mean(), {}
+
+    session.run(step)
     session.close()

@@ -13,8 +13,9 @@ import torch
 
 import models
 from optim import save_atomic
-from scenes import SIZE, Scenes
-from session import Session, averaged
+from pool import Pool
+from scenes import SIZE
+from session import Session, Step, averaged, samples
 
 WINDOWS = 16, 64  # pictures a step over all processes, and their width and height
 WHOLE = 4, SIZE
@@ -55,7 +56,9 @@ def centre_latents(state: Path, device: str, seed: int) -> Path:
         return path
     vae = models.build_vae().to(device).eval()
     vae.load_state_dict(averaged(state / "vae.pt", "vae", device))
-    x = torch.from_numpy(Scenes(seed + 5_000_000).crops(512, SIZE)).to(device)
+    pool = Pool(state, device)
+    torch.manual_seed(seed)
+    x = pool.pictures(pool.chosen(512))
     z = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     mean, deviation = z.mean((0, 2, 3)), z.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
@@ -74,17 +77,22 @@ def train_vae(rank: int, world: int, state: Path, seconds: float, device: str, s
     torch.manual_seed(seed)
     vae = models.build_vae().to(device).train()
     session = Session(state / "vae.pt", {"vae": vae}, seconds, (MUON_LR, ADAM_LR), rank, world, DECAY)
-    scenes = Scenes(seed + 1000 * session.step + rank)
+    pool = Pool(state, device)
     torch.manual_seed(seed + 1000 * session.step + rank)
-    while session.running():
-        count, size = WINDOWS if session.progress < WINDOWS_SHARE else WHOLE
-        x = torch.from_numpy(scenes.crops(max(1, count // world), size)).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            posterior = vae.encode(x).latent_dist
-            y = vae.decode(posterior.sample()).sample
-        loss, mse = reconstruction_loss(y.float(), x)
-        loss = loss + KL * divergence(posterior.mean.float(), posterior.logvar.float())
-        session.learn(loss, mse=mse.item())
+
+    def step_on(count: int, size: int) -> Step:
+        def step():
+            x = pool.pictures(pool.chosen(samples(count, world, device)), size)
+            with torch.autocast(device, torch.bfloat16):
+                posterior = vae.encode(x).latent_dist
+                y = vae.decode(posterior.sample()).sample
+            loss, mse = reconstruction_loss(y.float(), x)
+            return loss + KL * divergence(posterior.mean.float(), posterior.logvar.float()), {"mse": mse}
+
+        return step
+
+    session.run(step_on(*WINDOWS), until=WINDOWS_SHARE)
+    session.run(step_on(*WHOLE))
     session.close()
 
 
@@ -98,17 +106,20 @@ def train_decoder(rank: int, world: int, state: Path, seconds: float, device: st
     vae.requires_grad_(False)
     parts = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": vae.post_quant_conv.requires_grad_(True)}
     session = Session(state / "decoder.pt", parts, seconds, (TUNING * MUON_LR, TUNING * ADAM_LR), rank, world, DECAY)
-    scenes = Scenes(seed + 1000 * session.step + rank)
+    pool = Pool(state, device)
     torch.manual_seed(seed + 1000 * session.step + rank)
-    while session.running():
-        x = torch.from_numpy(scenes.crops(max(1, WHOLE[0] // world), SIZE)).to(device)
+
+    def step():
+        x = pool.pictures(pool.chosen(samples(WHOLE[0], world, device)))
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
                 z = vae.encode(x).latent_dist.mean
             noise = DECODER_NOISE * torch.rand(len(z), 1, 1, 1, device=z.device) * torch.randn_like(z)
             y = vae.decode(z + noise).sample
         loss, mse = reconstruction_loss(y.float(), x)
-        session.learn(loss, mse=mse.item())
+        return loss, {"mse": mse}
+
+    session.run(step)
     session.close()
 
 
