@@ -38,21 +38,20 @@ def drop_infinities(path: Path) -> None:
 def assemble(state: Path, out: Path, untrained: bool = False) -> None:
     """Checkpoints in `state` -> diffusers folder `out`. `untrained` keeps the random initialisation.
 
-    The distilled UNet and the image tower are left out while there is no checkpoint of them.
+    The distilled UNet is left out while there is no checkpoint of it, the image tower while the text tower does not fit it.
     """
     torch.manual_seed(0)
     vae, unet, fast, image = models.build_vae(), models.build_unet(), models.build_unet(), models.build_image_encoder()
     text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer")))
-    has_fast, has_image = (untrained or (state / name).exists() for name in ("fast.pt", "image.pt"))
+    has_fast, has_image = (untrained or (state / name).exists() for name in ("fast.pt", "text.pt"))
     if not untrained:
         vae.load_state_dict(tuned_vae(state))
         unet.load_state_dict(averaged(state / "unet.pt", "unet"))
-        text.load_state_dict(averaged(state / "unet.pt", "text"))
+        text.load_state_dict(averaged(state / ("text.pt" if has_image else "unet.pt"), "text"))
         if has_fast:
             fast.load_state_dict(averaged(state / "fast.pt", "unet"))
         if has_image:
-            image.load_state_dict(averaged(state / "image.pt", "image"))
-            text.text_projection.load_state_dict(averaged(state / "image.pt", "projection"))
+            image.load_state_dict(averaged(state / "clip.pt", "image"))
     write_folder(out, text, unet, vae, fast if has_fast else None, image if has_image else None)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-STAGES = ("vae", "clip", "unet", "image", "fast", "decoder", "judge")
+STAGES = ("vae", "clip", "unet", "text", "fast", "decoder", "judge")
 WIDTH, HEIGHT, MARGIN, COLUMNS = 240, 150, 34, 4
 
 

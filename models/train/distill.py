@@ -4,7 +4,7 @@ From every point of a trajectory of the guided teacher (`trajectories.py`) the s
 distillation of the sampler (Luhman and Luhman 2021) at all its noise levels, which makes a consistency model
 (Song et al. 2023) without the bootstrapping that takes one thousands of steps. Guidance is in the trajectories, so
 the student runs once a step (Meng et al. 2023). It is sampled with diffusers' LCMScheduler (Luo et al. 2023), which puts
-fresh noise on each guess: half of what the student sees below pure noise is such a sample.
+fresh noise on each guess: half of what the student sees below pure noise is such a sample, of its own first guess.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from train_unet import build_unet, signal_and_noise
 from trajectories import STEPS, Trajectories, draw_all
 
 BATCH = 48
-DRAWING = 0.4  # share of the time in which the teacher draws
+DRAWING = 0.25  # share of the time in which the teacher draws
 FROM_NOISE = 0.4  # share of samples at the first step, which alone decides where objects go
-RENOISED = 0.5  # share of the others that are an end with fresh noise on it
+RENOISED = 0.5  # share of the others that are the student's own guess with fresh noise on it
 TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5  # LCMScheduler's boundary
 HUBER = 1e-2  # where the loss turns from squares to absolute values
 MUON_LR, ADAM_LR = 1e-3, 3e-4
@@ -41,7 +41,7 @@ def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, 
     torch.manual_seed(seed)
     tokenizer = T.load_tokenizer(state / "tokenizer")
     text = models.build_text_encoder(len(tokenizer))
-    text.load_state_dict(averaged(state / "unet.pt", "text"))
+    text.load_state_dict(averaged(state / "text.pt", "text"))
     text = text.to(device).eval().requires_grad_(False)
     student = build_unet(device, averaged(state / "unet.pt", "unet"))
     torch.manual_seed(seed + 777 + rank)
@@ -55,19 +55,23 @@ def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, 
     a, s = signal_and_noise(device)
     count = samples(BATCH, world, device)
 
+    def guess(x: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        v = student(x, t, encoder_hidden_states=states).sample.float()
+        skip, out = boundary(t)
+        return skip * x + out * (a[t] * x - s[t] * v)
+
     def step():
         later = torch.randint(1, STEPS, (count,), device=device)
         at = torch.where(torch.rand(count, device=device) < FROM_NOISE, 0, later)
-        x, end, tokens = drawn.batch(at)
+        start, x, end, tokens = drawn.batch(at)
         t = drawn.timesteps[at]
-        renoised = a[t] * end + s[t] * torch.randn_like(end)
         fresh = (torch.rand(count, device=device) < RENOISED) & (at > 0)
-        x = torch.where(fresh[:, None, None, None], renoised, x)
         with torch.autocast(device, torch.bfloat16):
             states = models.text_states(text, tokens)
-            v = student(x, t, encoder_hidden_states=states).sample.float()
-        skip, out = boundary(t)
-        guessed = skip * x + out * (a[t] * x - s[t] * v)
+            with torch.no_grad():
+                first = guess(start, drawn.timesteps[:1].expand(count), states)
+            x = torch.where(fresh[:, None, None, None], a[t] * first + s[t] * torch.randn_like(end), x)
+            guessed = guess(x, t, states)
         return ((guessed - end).square() + HUBER**2).sqrt().mean() - HUBER, {}
 
     session.run(step)

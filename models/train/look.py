@@ -63,7 +63,8 @@ def main() -> None:
     tokenizer = T.load_tokenizer(args.state / "tokenizer")
     vae, text = models.build_vae(), models.build_text_encoder(len(tokenizer))
     vae.load_state_dict(tuned_vae(args.state))
-    text.load_state_dict(averaged(args.state / "unet.pt", "text"))
+    tuned = args.state / "text.pt"
+    text.load_state_dict(averaged(tuned if tuned.exists() else args.state / "unet.pt", "text"))
     unet = build_unet(device, averaged(args.state / ("fast.pt" if args.fast else "unet.pt"), "unet")).eval()
     vae, text = vae.to(device).eval(), text.to(device).eval()
     prompts = held_out_prompts(args.prompts)

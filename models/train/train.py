@@ -2,7 +2,7 @@
 
     python models/train/train.py --state STATE --minutes 240
 
-draws scenes, trains the autoencoder, CLIP's two towers, the UNet with the text tower, the image tower
+draws scenes, trains the autoencoder, CLIP's two towers, the UNet with the text tower, the text tower
 once more, the few-step UNet and the decoder, exports to ONNX, quantizes to int8 and writes `models/emoji`.
 The judge of `evaluate.py` is a stage of its own beside them. Run it again after a cut and it goes on where
 the last checkpoint was (one is written each minute); run it with more minutes and every stage that has
@@ -32,14 +32,14 @@ from judge import train_judge  # noqa: E402
 from parallel import launch  # noqa: E402
 from pool import EVERY, LEARNED, draw_scenes  # noqa: E402
 from scenes import FONT, Scenes, font_digest  # noqa: E402
-from train_clip import train_clip, train_image_tower  # noqa: E402
+from train_clip import train_clip, train_text  # noqa: E402
 from train_unet import encode_scenes, train_unet  # noqa: E402
 from train_vae import centre_latents, train_decoder, train_vae  # noqa: E402
 
 # Stages in order, with their share of the time. Drawing and encoding the scenes takes some minutes on top.
-STAGES = {"scenes": 0.0, "vae": 0.12, "latents": 0.0, "clip": 0.07, "unet": 0.55, "image": 0.05, "fast": 0.12,
+STAGES = {"scenes": 0.0, "vae": 0.12, "latents": 0.0, "clip": 0.07, "unet": 0.55, "text": 0.05, "fast": 0.12,
           "decoder": 0.05, "judge": 0.04, "export": 0.0}
-TRAINERS = {"vae": train_vae, "clip": train_clip, "unet": train_unet, "image": train_image_tower, "fast": train_fast,
+TRAINERS = {"vae": train_vae, "clip": train_clip, "unet": train_unet, "text": train_text, "fast": train_fast,
             "decoder": train_decoder, "judge": train_judge}
 ABOUT = ("--title", "Emoji, 128 x 128", "--smallest", "128",
          "--licence", "MIT OR Apache-2.0; trained on pictures of Noto Color Emoji (OFL-1.1)",

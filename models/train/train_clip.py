@@ -4,8 +4,7 @@ A batch holds scenes in pairs that differ in one thing only - an object, the bac
 two objects - so that the towers cannot do with less than the whole caption. Each process contrasts its
 own share of the batch. Pictures are [B, 3, 128, 128] in -1..1, token ids [B, 77].
 
-Later, with the text tower as the UNet's training left it, `train_image_tower` brings the image tower and both
-projections back into step; the text tower itself keeps still then (Zhai et al. 2022, LiT, the other way round).
+Later the UNet trains the text tower on, and `train_text` brings CLIP's embedding back into it.
 """
 
 from __future__ import annotations
@@ -23,6 +22,10 @@ from session import Session, averaged, samples
 BATCH = 192  # over all processes
 TEMPERATURE = 0.07  # at the start; learned
 MUON_LR, ADAM_LR = 3e-3, 1e-3
+TEXTS = 128  # captions a step of `train_text`
+TUNING = 0.3  # of those rates, there
+KEPT = 30.0  # weight of the states the UNet reads
+POOLED_WEIGHT = 0.05  # of the one that is also CLIP's, among them
 
 
 class Temperature(torch.nn.Module):
@@ -45,15 +48,20 @@ def contrastive_loss(text: torch.Tensor, image: torch.Tensor, scale: torch.Tenso
     return loss, (logits.argmax(-1) == target).float().mean()
 
 
-def _contrast(session: Session, state: Path, towers: tuple, scale: Temperature, seed: int) -> None:
-    text, image = towers
-    pool = Pool(state, session.device)
-    torch.manual_seed(seed + 1000 * session.step + session.rank)
-    count = samples(BATCH, session.world, session.device)
+def train_clip(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
+    """Both towers from nothing; rank 0 writes `clip.pt`."""
+    torch.manual_seed(seed)
+    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer"))).to(device).train()
+    image, scale = models.build_image_encoder().to(device).train(), Temperature().to(device)
+    session = Session(state / "clip.pt", {"text": text, "image": image, "scale": scale}, seconds, (MUON_LR, ADAM_LR),
+                      rank, world)
+    pool = Pool(state, device)
+    torch.manual_seed(seed + 11 + 1000 * session.step + rank)
+    count = samples(BATCH, world, device)
 
     def step():
         chosen = pool.paired(count)
-        with torch.autocast(session.device.type, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             texts = models.read_texts(text, pool.tokens(chosen)).text_embeds
             images = image(pool.pictures(chosen)).image_embeds
             loss, right = contrastive_loss(texts, images, scale())
@@ -63,30 +71,43 @@ def _contrast(session: Session, state: Path, towers: tuple, scale: Temperature, 
     session.close()
 
 
-def train_clip(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
-    """Both towers from nothing; rank 0 writes `clip.pt`."""
+def train_text(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
+    """The text tower as the UNet left it, with CLIP's embedding back in its pooled state; rank 0 writes `text.pt`.
+
+    The UNet reads the states of all tokens, CLIP one alone. That one learns to give the embedding it gave before the UNet
+    trained the tower; all others keep still, or the UNet would draw something else.
+    """
     torch.manual_seed(seed)
-    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer"))).to(device).train()
-    image, scale = models.build_image_encoder().to(device).train(), Temperature().to(device)
-    session = Session(state / "clip.pt", {"text": text, "image": image, "scale": scale}, seconds, (MUON_LR, ADAM_LR),
-                      rank, world)
-    _contrast(session, state, (text, image), scale, seed + 11)
+    size = len(T.load_tokenizer(state / "tokenizer"))
+    towers = {}
+    for name in ("clip", "unet"):
+        towers[name] = models.build_text_encoder(size).to(device).eval().requires_grad_(False)
+        towers[name].load_state_dict(averaged(state / f"{name}.pt", "text", device))
+    text = models.build_text_encoder(size)
+    text.load_state_dict(towers["unet"].state_dict())
+    text.text_projection.load_state_dict(towers["clip"].text_projection.state_dict())
+    text = text.to(device).train()
+    session = Session(state / "text.pt", {"text": text}, seconds, (TUNING * MUON_LR, TUNING * ADAM_LR), rank, world)
+    pool = Pool(state, device)
+    torch.manual_seed(seed + 12 + 1000 * session.step + rank)
+    count = samples(TEXTS, world, device)
+
+    def step():
+        tokens = pool.tokens(pool.chosen(count))
+        with torch.autocast(session.device.type, torch.bfloat16):
+            wanted = models.read_texts(towers["clip"], tokens).text_embeds.float()
+            kept = models.text_states(towers["unet"], tokens).float()
+            now = models.read_texts(text, tokens)
+        missed = 1 - torch.nn.functional.cosine_similarity(now.text_embeds.float(), wanted).mean()
+        moved = (now.last_hidden_state.float() - kept).square().mean(-1)
+        weight = torch.ones_like(moved).scatter(1, pooled(tokens)[:, None], POOLED_WEIGHT)
+        moved = (weight * moved).mean() / kept.square().mean()
+        return missed + KEPT * moved, {"missed": missed, "moved": moved}
+
+    session.run(step)
+    session.close()
 
 
-def train_image_tower(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
-    """The image tower and both projections towards the UNet's text tower; rank 0 writes `image.pt`."""
-    torch.manual_seed(seed)
-    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer")))
-    text.load_state_dict(averaged(state / "clip.pt", "text"))
-    text.text_model.load_state_dict(
-        {k.removeprefix("text_model."): v for k, v in averaged(state / "unet.pt", "text").items()
-         if k.startswith("text_model.")})
-    text.to(device).train().text_model.requires_grad_(False)
-    image, scale = models.build_image_encoder(), Temperature()
-    image.load_state_dict(averaged(state / "clip.pt", "image"))
-    scale.load_state_dict(averaged(state / "clip.pt", "scale"))
-    image, scale = image.to(device).train(), scale.to(device)
-    session = Session(
-        state / "image.pt", {"projection": text.text_projection, "image": image, "scale": scale}, seconds,
-        (MUON_LR, ADAM_LR), rank, world)
-    _contrast(session, state, (text, image), scale, seed + 12)
+def pooled(tokens: torch.Tensor) -> torch.Tensor:
+    """The place of the first end-of-text of each row, whose state CLIP projects."""
+    return (tokens == tokens[:, -1:]).int().argmax(1)

@@ -77,7 +77,8 @@ class Trajectories:
         scheduler.set_timesteps(STEPS)
         self.timesteps = scheduler.timesteps.to(device)
 
-    def batch(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(sample before step at[i] [B, 12, 16, 16], where it ends, token ids [B, 77]) of random trajectories."""
+    def batch(self, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(noise [B, 12, 16, 16], sample before step at[i], where it ends, token ids [B, 77]) of random trajectories."""
         chosen = torch.randint(len(self.ends), at.shape, device=at.device)
-        return self.before[chosen, at].float(), self.ends[chosen].float(), self.tokens[chosen].long()
+        noise, before = (self.before[chosen, i].float() for i in (0, at))
+        return noise, before, self.ends[chosen].float(), self.tokens[chosen].long()
