@@ -11,8 +11,9 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use easeld::config::Settings;
+use easeld::config::{JobStore, Settings};
 use easeld::daemon;
+use easeld::diffusion::checkpoint::Checkpoints;
 use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::postprocess::RgbImage;
 use easeld::diffusion::presets::{PackDefaults, Preset};
@@ -29,6 +30,7 @@ impl GeneratePictures for ByPrompt {
     fn generate(
         &mut self,
         request: &GenerationRequest,
+        _: &mut dyn Checkpoints,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, GenerateError> {
         match request.prompt.as_str() {
@@ -76,6 +78,7 @@ impl Running {
         let mut settings = Settings::default();
         settings.mqtt.url = broker.url();
         settings.node.name = "desk".to_owned();
+        settings.state.jobs = JobStore::Memory;
         let pack = PackInfo {
             name: "scripted".to_owned(),
             title: "Scripted".to_owned(),

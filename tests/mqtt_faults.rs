@@ -224,6 +224,52 @@ async fn what_is_wrong_with_tls_is_said_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_named_so() {
+    let broker = Mosquitto::builder().expired_certificate().start();
+    let config = MqttConfig { url: broker.url(), ca_file: Some(broker.ca_file()), ..MqttConfig::default() };
+    let (_client, mut events) = Client::start(config.client_settings("n").unwrap().unwrap());
+    let reason = disconnected(&mut events).await;
+    assert!(reason.contains("expired") && reason.contains("clock"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_was_lowered_between_two_connections_holds_for_what_waited() {
+    let mut broker = Mosquitto::builder().max_packet_size(100_000).start();
+    let (client, mut events) = Client::start(settings(broker.port()));
+    assert_eq!(connected(&mut events).await, Some(100_000));
+    broker.stop();
+    disconnected(&mut events).await;
+    let waiting = [50_000, 5_000].map(|bytes| {
+        let client = client.clone();
+        tokio::spawn(async move { client.publish(message("t", vec![0; bytes])).await })
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    broker.set_line("max_packet_size", "10000");
+    broker.run();
+    let [large, small] = waiting;
+    let large = timeout(PATIENCE, large).await.unwrap().unwrap();
+    assert!(matches!(large, Err(PublishError::TooLarge { limit: 10_000, .. })), "{large:?}");
+    assert_eq!(timeout(PATIENCE, small).await.unwrap().unwrap(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_above_max_incoming_stay_with_the_broker_and_the_rest_comes() {
+    let broker = Mosquitto::start();
+    let subscriptions = vec!["in".to_owned()];
+    let (_client, mut events) =
+        Client::start(ClientSettings { subscriptions, max_incoming: 10_000, ..settings(broker.port()) });
+    connected(&mut events).await;
+    let before = easeld::device::memory::status_kib("VmRSS").unwrap();
+    for _ in 0..50 {
+        broker.publish("in", &vec![b'x'; 1_000_000], &[]);
+    }
+    broker.publish("in", b"small", &[]);
+    assert_eq!(received(&mut events).await.payload, Bytes::from("small"));
+    let grown = easeld::device::memory::status_kib("VmRSS").unwrap().saturating_sub(before);
+    assert!(grown < 20 << 10, "{grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_client_with_our_id_is_named_as_the_cause() {
     let broker = Mosquitto::start();
     let (_first, mut events) = Client::start(settings(broker.port()));

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use easeld::diffusion::checkpoint::NoCheckpoints;
 use easeld::diffusion::conditioning::{EmbeddingCache, PromptTokens};
 use easeld::diffusion::pipeline::{self, Inputs, PipelineConfig, PipelineError, Progress};
 use easeld::diffusion::ports::{
@@ -170,7 +171,7 @@ impl Prepared {
             begin: None,
             latents: None,
         };
-        pipeline::generate(models, cache, &self.config, &inputs, observer)
+        pipeline::generate(models, cache, &self.config, &inputs, &mut NoCheckpoints, observer)
     }
 }
 

@@ -214,7 +214,7 @@ fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
         ("weight", json!({"prompt": "a", "negative_prompt": "(a:1e9)"}), "invalid_value", "negative_prompt"),
         ("preset", json!({"prompt": "a", "preset": "best"}), "invalid_value", "preset"),
         ("model", json!({"prompt": "a", "model": "sd35"}), "invalid_value", "model"),
-        ("later", json!({"prompt": "a", "deadline_s": 60}), "unsupported", "deadline_s"),
+        ("later", json!({"prompt": "a", "renditions": ["panel"]}), "unsupported", "renditions"),
     ];
     for (id, mut request, code, field) in cases {
         request["id"] = json!(id);
@@ -306,15 +306,19 @@ fn a_retained_request_is_ignored() {
 }
 
 #[test]
-fn sigterm_cancels_says_offline_and_exits_in_order() {
+fn sigterm_keeps_the_jobs_says_offline_and_exits_in_order() {
     let mut s = setup(&[]);
-    s.ask(&json!({"id": "running", "prompt": "a cat", "steps": ENDLESS}));
+    s.ask(&json!({"id": "running", "prompt": "a cat", "steps": 20, "seed": 1}));
+    s.ask(&json!({"id": "waiting", "prompt": "a cat", "steps": 1}));
     s.until("running", "running");
     let (status, took) = s.daemon.terminate();
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(10), "{took:?}");
-    s.until("running", "cancelled");
+    s.until("running", "queued");
     assert_eq!(s.listener.on("easel/desk/status").text(), "offline");
+    s.daemon.again();
+    s.until("running", "succeeded");
+    s.until("waiting", "succeeded");
 }
 
 #[test]
@@ -366,8 +370,28 @@ fn a_broker_that_refuses_the_password_is_named_and_tried_again() {
 }
 
 #[test]
-fn a_picture_above_the_brokers_packet_limit_fails_with_both_numbers() {
-    let broker = Mosquitto::builder().max_packet_size(2000).start();
+fn a_picture_above_the_brokers_packet_limit_is_made_smaller() {
+    let broker = Mosquitto::builder().max_packet_size(6000).start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let _daemon = Daemon::start(&broker.url(), &[]);
+    listener.word("easel/desk/state", "idle");
+    publish(broker.port(), GENERATE, br#"{"id":"big","prompt":"a cat","steps":1,"upscale":4}"#, &[]);
+    let image = listener.on("easel/desk/image").payload;
+    let meta = listener.on("easel/desk/image/meta").json();
+    let status = listener.word("easel/desk/job/big", "succeeded");
+    assert!(image.len() < 6000, "{}", image.len());
+    assert_eq!(
+        (&meta["sha256"], &status["image"]["sha256"]),
+        (&json!(sha256(&image)), &json!(sha256(&image)))
+    );
+    let picture = image::load_from_memory_with_format(&image, image::ImageFormat::Png).unwrap();
+    assert_eq!((&meta["width"], &meta["height"]), (&json!(picture.width()), &json!(picture.height())));
+    assert!(picture.width() < 512, "{}", picture.width());
+}
+
+#[test]
+fn a_picture_that_fits_in_no_size_fails_with_both_numbers() {
+    let broker = Mosquitto::builder().max_packet_size(1100).start();
     let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
     let _daemon = Daemon::start(&broker.url(), &[]);
     listener.word("easel/desk/state", "idle");
@@ -375,5 +399,5 @@ fn a_picture_above_the_brokers_packet_limit_fails_with_both_numbers() {
     let status = listener.word("easel/desk/job/big", "failed");
     assert_eq!(status["error"]["code"], "too_large", "{status}");
     let message = status["error"]["message"].as_str().unwrap();
-    assert!(message.contains("2000 bytes") && message.contains("PNG of"), "{message}");
+    assert!(message.contains("1100 bytes") && message.contains("PNG of"), "{message}");
 }

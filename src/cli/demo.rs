@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{blocks, display::Display, model};
-use crate::config::Settings;
+use crate::config::{JobStore, Settings};
 use crate::daemon;
 use crate::device::logging;
 use crate::jobs::JobId;
@@ -112,6 +112,9 @@ fn settings(broker: &EmbeddedBroker) -> anyhow::Result<Settings> {
     let mut settings = Settings::load(None)?;
     settings.mqtt = MqttConfig { url: format!("mqtt://{}", broker.addr()), ..MqttConfig::default() };
     settings.node.name = NODE.to_owned();
+    // It leaves nothing behind, and does not disturb a node of this machine.
+    settings.state.jobs = JobStore::Memory;
+    settings.home_assistant.discovery = false;
     Ok(settings)
 }
 

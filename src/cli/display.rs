@@ -10,13 +10,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::progress;
+use super::{broker, progress};
 use crate::jobs::JobId;
 use crate::jobs::worker::hex;
 use crate::mqtt::{Client, ClientSettings, Incoming, MqttEvent, Publication, Topics};
 
-/// How long a broker may take to let us in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long a node may take to say that it heard the request: it answers at once, even at work.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
@@ -44,21 +42,7 @@ impl Display {
         let subscriptions = vec![topics.status(), topics.image(), topics.image_meta(), topics.job("+")];
         let (client, mut events) =
             Client::start(ClientSettings { subscriptions, session_expiry: Duration::ZERO, ..settings });
-        let mut why = String::from("it does not answer");
-        let connected = async {
-            loop {
-                match events.recv().await {
-                    Some(MqttEvent::Connected { .. }) => return Ok(()),
-                    Some(MqttEvent::Disconnected { reason }) => why = reason,
-                    Some(_) => {}
-                    None => bail!("the MQTT client ended"),
-                }
-            }
-        };
-        match timeout(CONNECT_LIMIT, connected).await {
-            Ok(outcome) => outcome?,
-            Err(_) => bail!("cannot reach the broker: {why}"),
-        }
+        broker::connected(&mut events).await?;
         Ok(Self { client, events, topics })
     }
 

@@ -2,8 +2,10 @@
 
 mod bench;
 mod blocks;
+mod broker;
 #[cfg(feature = "embedded-broker")]
 mod demo;
+mod discovery;
 mod display;
 mod doctor;
 mod generate;
@@ -12,9 +14,11 @@ mod numbered;
 mod pack;
 mod progress;
 mod request;
+mod schema;
 mod score;
 mod serve;
 mod shapes;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -50,6 +54,9 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     Serve(serve::ServeArgs),
     Request(request::RequestArgs),
+    Watch(watch::WatchArgs),
+    Schema(schema::SchemaArgs),
+    Discovery(discovery::DiscoveryArgs),
     Score(score::ScoreArgs),
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
@@ -65,6 +72,9 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Request(args) => request::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Discovery(args) => discovery::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Pack(args) => pack::run(&args),

@@ -80,6 +80,7 @@ fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
         batch_pixels: settings.inference.batch_pixels,
         blocked_concepts: settings.limits.blocked_concepts.clone(),
         concept_similarity: settings.limits.concept_similarity,
+        embed_parameters: settings.privacy.embed_parameters,
     }
 }
 

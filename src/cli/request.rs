@@ -5,21 +5,18 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::display::Display;
 use super::numbered::numbered;
-use super::{blocks, serve};
+use super::{blocks, broker, serve};
 use crate::config::Settings;
 use crate::device::logging;
 use crate::jobs::JobId;
-use crate::mqtt::{ClientSettings, Endpoint, MqttConfig, Topics};
-
-/// Where `serve` has its embedded broker listen.
-const EMBEDDED: &str = "mqtt://127.0.0.1:1883";
+use crate::mqtt::{ClientSettings, Topics};
 
 /// Ask a node for a picture over MQTT, and save it
 #[derive(Debug, Args)]
@@ -71,34 +68,11 @@ pub(super) fn run(args: &RequestArgs) -> anyhow::Result<()> {
     let settings = Settings::load(args.config.as_deref())?;
     let node = args.node.clone().unwrap_or_else(|| settings.node.name.clone());
     let topics = Topics::new(&settings.mqtt.prefix, &node)?;
-    let client = client(settings, args.broker.as_deref())?;
+    let client = broker::settings(settings.mqtt, args.broker.as_deref(), "request")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(ask(args, client, topics));
     runtime.shutdown_background();
     save(&outcome?, &args.out)
-}
-
-/// How to reach the broker: as the daemon would, under a name of our own.
-fn client(settings: Settings, broker: Option<&str>) -> anyhow::Result<ClientSettings> {
-    let mut mqtt = MqttConfig { client_id: None, ..settings.mqtt };
-    if let Some(url) = broker {
-        url.clone_into(&mut mqtt.url);
-    }
-    let reach = |mqtt: &MqttConfig| -> anyhow::Result<Option<ClientSettings>> {
-        if mqtt.endpoint()? == Endpoint::None {
-            bail!("mqtt.url is \"none\": give the broker with --broker mqtt://HOST");
-        }
-        let problem = |problems: Vec<_>| match problems.into_iter().next() {
-            Some(problem) => anyhow::Error::from(problem),
-            None => anyhow!("[mqtt] cannot be used"),
-        };
-        mqtt.client_settings(&format!("request-{}", std::process::id())).map_err(problem)
-    };
-    if let Some(client) = reach(&mqtt)? {
-        return Ok(client);
-    }
-    mqtt.url = EMBEDDED.to_owned();
-    reach(&mqtt)?.context("the embedded broker has no address")
 }
 
 async fn ask(args: &RequestArgs, client: ClientSettings, topics: Topics) -> anyhow::Result<Vec<Bytes>> {

@@ -25,18 +25,23 @@ const fn key(
 }
 
 /// One line about each table, in the order of the file.
-pub(super) const SECTIONS: [(&str, &str); 7] = [
+pub(super) const SECTIONS: [(&str, &str); 12] = [
     ("mqtt", "The broker that prompts come from and pictures go to."),
     ("node", "This device among others on the same broker."),
     ("state", "What outlives the process."),
     ("models", "What makes the pictures."),
     ("inference", "What making them may cost."),
     ("http", "Reserved: checked now, used by a later version. Nothing listens yet."),
+    ("jobs", "How accepted requests are kept until the broker has their pictures, and after."),
     ("limits", "Bounds. A request that breaks one is rejected with a reason."),
+    ("privacy", "What is said about pictures."),
+    ("home_assistant", "How this node shows in Home Assistant."),
+    ("fleet", "Several nodes on one broker that share their work: docs/fleet.md."),
+    ("schedule", "Pictures that nobody asks for."),
 ];
 
 /// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 34] = [
+pub(super) const KEYS: [Key; 50] = [
     key(
         "mqtt",
         "url",
@@ -131,6 +136,13 @@ pub(super) const KEYS: [Key; 34] = [
         "Unset: $STATE_DIRECTORY, else ~/.local/state/easeld.",
     ),
     key(
+        "state",
+        "jobs",
+        "\"disk\" or \"memory\"",
+        None,
+        "\"disk\" keeps accepted requests and results over a crash or a power cut; \"memory\" writes nothing, for read-only systems.",
+    ),
+    key(
         "models",
         "dir",
         "a path",
@@ -202,6 +214,41 @@ pub(super) const KEYS: [Key; 34] = [
         "Address and port of the page and the small API to come.",
     ),
     key(
+        "jobs",
+        "checkpoint_s",
+        "a whole number of seconds, 0 to 86400",
+        None,
+        "A running job writes down where it is at most so often, and goes on from there after a crash; 0 for never. Shorter jobs write nothing.",
+    ),
+    key(
+        "jobs",
+        "attempts",
+        "a whole number from 1 to 1000",
+        None,
+        "So many processes may die over one request before it is given up.",
+    ),
+    key(
+        "jobs",
+        "outbox_bytes",
+        "a size of at least 1 MiB, such as \"256 MiB\"",
+        None,
+        "Pictures that wait for the broker. With more, no further job starts until the broker has taken some; none is thrown away.",
+    ),
+    key(
+        "jobs",
+        "history_count",
+        "a whole number from 1 to 100000",
+        None,
+        "So many ended jobs are remembered: their ids are answered and not run again. The oldest go first.",
+    ),
+    key(
+        "jobs",
+        "history_bytes",
+        "a size such as \"64 MiB\"",
+        None,
+        "Pictures of ended jobs that are kept, for requests that begin from them. The oldest go first.",
+    ),
+    key(
         "limits",
         "max_prompt_bytes",
         "a whole number from 1 to 1048576",
@@ -258,6 +305,76 @@ pub(super) const KEYS: [Key; 34] = [
         "a number from -1 to 1",
         None,
         "How much a picture has to resemble a blocked concept, as `easeld score` measures it.",
+    ),
+    key(
+        "limits",
+        "requests_per_minute",
+        "a whole number from 0 to 1000000",
+        None,
+        "Requests that are looked at in a minute, of all clients together; 0 for no limit. Further ones are rejected.",
+    ),
+    key(
+        "limits",
+        "requests_per_client",
+        "a whole number from 0 to 1000000",
+        None,
+        "The same for each client: by its MQTT 5 user property `client`, else by where it wants its answer, else all as one.",
+    ),
+    key(
+        "privacy",
+        "embed_parameters",
+        "true or false",
+        None,
+        "false keeps prompts and settings out of pictures and out of what is published about them.",
+    ),
+    key(
+        "home_assistant",
+        "discovery",
+        "true or false",
+        None,
+        "Announce this node to Home Assistant. `easeld discovery remove` takes it away again.",
+    ),
+    key(
+        "home_assistant",
+        "prefix",
+        "a topic without wildcards, no / at either end",
+        None,
+        "The discovery prefix that Home Assistant is set to.",
+    ),
+    key(
+        "fleet",
+        "group",
+        "empty, or 1 to 64 of A-Z a-z 0-9 _ -",
+        None,
+        "Nodes of one group share the requests on PREFIX/fleet/generate. Empty: this node takes no part.",
+    ),
+    key(
+        "schedule",
+        "entries",
+        "a list such as [\"07:30 a sunrise\", \"every 2h a {cat|dog}\"]",
+        None,
+        "When to paint what: \"HH:MM PROMPT\" (UTC) or \"every 90m PROMPT\" (s, m, h or d).",
+    ),
+    key(
+        "schedule",
+        "ambient",
+        "a list of prompts",
+        None,
+        "Painted one after the other while set/ambient is on.",
+    ),
+    key(
+        "schedule",
+        "ambient_s",
+        "a whole number of seconds, 1 to 31536000",
+        None,
+        "Seconds from one ambient picture to the next.",
+    ),
+    key(
+        "schedule",
+        "sensors",
+        "a list such as [\"weather=home/weather/state\"]",
+        None,
+        "NAME=TOPIC: %NAME% in a prompt above stands for the newest message on that topic.",
     ),
 ];
 

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 
-use super::reader::{Reader, number, text, whole, word, words};
-use super::{ConfigError, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile, WeightSource};
-use crate::mqtt::topics::valid_node_name;
+use super::reader::{Reader, number, text, truth, whole, word, words};
+use super::schedule::{ScheduleEntry, Sensor};
+use super::{
+    ConfigError, JobStore, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile, WeightSource,
+};
+use crate::mqtt::topics::{valid_node_name, valid_prefix};
 
 impl Settings {
     /// The settings of this process: defaults, then `file` (which must exist) or else [`SYSTEM_FILE`] (which need
@@ -73,6 +76,11 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("state", "dir", &mut settings.state.dir, |value| {
         word(value).map(PathBuf::from).filter(|dir| dir.is_absolute())
     });
+    reader.take("state", "jobs", &mut settings.state.jobs, |value| match text(value)?.as_str() {
+        "disk" => Some(JobStore::Disk),
+        "memory" => Some(JobStore::Memory),
+        _ => None,
+    });
     let models = &mut settings.models;
     reader.take("models", "dir", &mut models.dir, path);
     reader.take("models", "default", &mut models.default, word);
@@ -108,7 +116,47 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("limits", "blocked_words", &mut limits.blocked_words, words);
     reader.take("limits", "blocked_concepts", &mut limits.blocked_concepts, words);
     reader.take("limits", "concept_similarity", &mut limits.concept_similarity, number(-1.0, 1.0));
+    let per_minute = &mut limits.requests_per_minute;
+    reader.take("limits", "requests_per_minute", per_minute, whole(0..=1_000_000));
+    let per_client = &mut limits.requests_per_client;
+    reader.take("limits", "requests_per_client", per_client, whole(0..=1_000_000));
+    read_service(reader, &mut settings);
     settings
+}
+
+/// What the daemon does with jobs, and without being asked.
+fn read_service(reader: &mut Reader, settings: &mut Settings) {
+    let jobs = &mut settings.jobs;
+    reader.take("jobs", "checkpoint_s", &mut jobs.checkpoint_s, whole(0..=86_400));
+    reader.take("jobs", "attempts", &mut jobs.attempts, whole(1..=1000));
+    reader.take("jobs", "outbox_bytes", &mut jobs.outbox_bytes, |value| bytes(value, 1 << 20));
+    reader.take("jobs", "history_count", &mut jobs.history_count, whole(1..=100_000));
+    reader.take("jobs", "history_bytes", &mut jobs.history_bytes, |value| bytes(value, 0));
+    reader.take("privacy", "embed_parameters", &mut settings.privacy.embed_parameters, truth);
+    let home_assistant = &mut settings.home_assistant;
+    reader.take("home_assistant", "discovery", &mut home_assistant.discovery, truth);
+    let prefix = |value: &config::Value| text(value).filter(|prefix| valid_prefix(prefix));
+    reader.take("home_assistant", "prefix", &mut home_assistant.prefix, prefix);
+    reader.take("fleet", "group", &mut settings.fleet.group, |value| {
+        text(value).filter(|group| group.is_empty() || valid_node_name(group))
+    });
+    let schedule = &mut settings.schedule;
+    reader.take("schedule", "entries", &mut schedule.entries, |value| {
+        words(value)?.iter().map(|text| ScheduleEntry::parse(text)).collect()
+    });
+    reader.take("schedule", "ambient", &mut schedule.ambient, words);
+    reader.take("schedule", "ambient_s", &mut schedule.ambient_s, whole(1..=31_536_000));
+    reader.take("schedule", "sensors", &mut schedule.sensors, |value| {
+        words(value)?.iter().map(|text| Sensor::parse(text)).collect()
+    });
+}
+
+/// A size such as `"64 MiB"`, at least `least` bytes.
+fn bytes(value: &config::Value, least: u64) -> Option<u64> {
+    match parse_memory(&text(value)?)? {
+        Memory::Bytes(bytes) => (bytes >= least).then_some(bytes),
+        Memory::Auto => None,
+    }
 }
 
 /// `[mqtt]`: the form is checked here, what the values mean by the edge that uses them.

@@ -16,8 +16,10 @@ mod defaults;
 mod keys;
 mod load;
 mod reader;
+mod schedule;
 mod text;
 
+pub use schedule::{ScheduleEntry, Sensor, When};
 pub use text::default_config_text;
 
 /// Read when no `--config` is given; may be absent.
@@ -38,8 +40,18 @@ pub struct Settings {
     pub inference: Inference,
     /// `[http]`: reserved.
     pub http: Http,
+    /// `[jobs]`: how accepted requests are kept.
+    pub jobs: Jobs,
     /// `[limits]`: bounds on requests.
     pub limits: LimitSettings,
+    /// `[privacy]`: what is said about pictures.
+    pub privacy: Privacy,
+    /// `[home_assistant]`: how the node shows there.
+    pub home_assistant: HomeAssistant,
+    /// `[fleet]`: several nodes that share their work.
+    pub fleet: Fleet,
+    /// `[schedule]`: pictures that nobody asks for.
+    pub schedule: ScheduleSettings,
 }
 
 /// `[node]`.
@@ -54,6 +66,68 @@ pub struct Node {
 pub struct State {
     /// A directory of our own.
     pub dir: PathBuf,
+    /// Where jobs are kept.
+    pub jobs: JobStore,
+}
+
+/// Where accepted requests and their results are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobStore {
+    /// In the state directory: they outlive the process.
+    Disk,
+    /// In memory: for systems that are read-only on purpose.
+    Memory,
+}
+
+/// `[jobs]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jobs {
+    /// Seconds between checkpoints of a running job; 0 for none.
+    pub checkpoint_s: u64,
+    /// Processes that may die while they make one picture before it is given up.
+    pub attempts: u32,
+    /// Bytes of pictures that wait for the broker: with more, no further job starts.
+    pub outbox_bytes: u64,
+    /// Ended jobs whose ids are known.
+    pub history_count: usize,
+    /// Bytes of their pictures.
+    pub history_bytes: u64,
+}
+
+/// `[privacy]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privacy {
+    /// Whether pictures and their metadata say how they were made.
+    pub embed_parameters: bool,
+}
+
+/// `[home_assistant]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeAssistant {
+    /// Whether the node announces itself.
+    pub discovery: bool,
+    /// First level of the topics that Home Assistant listens on.
+    pub prefix: String,
+}
+
+/// `[fleet]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// The group that shares the fleet's requests; empty for none.
+    pub group: String,
+}
+
+/// `[schedule]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleSettings {
+    /// `HH:MM PROMPT` or `every 2h PROMPT`.
+    pub entries: Vec<ScheduleEntry>,
+    /// Prompts to choose from while `set/ambient` is on.
+    pub ambient: Vec<String>,
+    /// Seconds from one ambient picture to the next.
+    pub ambient_s: u64,
+    /// `name=topic`: the newest payload on the topic stands where a prompt says `%name%`.
+    pub sensors: Vec<Sensor>,
 }
 
 /// `[models]`.
@@ -134,6 +208,10 @@ pub struct LimitSettings {
     pub blocked_concepts: Vec<String>,
     /// From which similarity on it does, -1 to 1.
     pub concept_similarity: f64,
+    /// Requests a minute of all clients together; 0 for no limit.
+    pub requests_per_minute: u32,
+    /// Requests a minute of one client; 0 for no limit.
+    pub requests_per_client: u32,
 }
 
 impl Models {
@@ -181,7 +259,7 @@ impl Default for Settings {
         Self {
             mqtt: MqttConfig::default(),
             node: Node { name: defaults::node_name() },
-            state: State { dir: defaults::state_dir() },
+            state: State { dir: defaults::state_dir(), jobs: JobStore::Disk },
             models: Models { dir: None, default: "emoji".to_owned(), residency: Residency::Warm },
             inference: Inference {
                 threads: 0,
@@ -192,6 +270,22 @@ impl Default for Settings {
                 memory: Memory::Auto,
             },
             http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },
+            jobs: Jobs {
+                checkpoint_s: 30,
+                attempts: 5,
+                outbox_bytes: 256 << 20,
+                history_count: 1000,
+                history_bytes: 64 << 20,
+            },
+            privacy: Privacy { embed_parameters: true },
+            home_assistant: HomeAssistant { discovery: true, prefix: "homeassistant".to_owned() },
+            fleet: Fleet { group: String::new() },
+            schedule: ScheduleSettings {
+                entries: Vec::new(),
+                ambient: Vec::new(),
+                ambient_s: 3600,
+                sensors: Vec::new(),
+            },
             limits: LimitSettings {
                 max_prompt_bytes: limits.max_prompt_bytes,
                 max_steps: limits.max_steps,
@@ -203,6 +297,8 @@ impl Default for Settings {
                 blocked_words: limits.blocked_words,
                 blocked_concepts: Vec::new(),
                 concept_similarity: 0.25,
+                requests_per_minute: 600,
+                requests_per_client: 120,
             },
         }
     }

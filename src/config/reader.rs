@@ -183,6 +183,15 @@ pub(super) fn word(value: &Value) -> Option<String> {
     text(value).filter(|text| !text.trim().is_empty())
 }
 
+/// Yes or no; in the environment, as words.
+pub(super) fn truth(value: &Value) -> Option<bool> {
+    match &value.kind {
+        ValueKind::Boolean(truth) => Some(*truth),
+        ValueKind::String(text) if value.origin() == Some(ENVIRONMENT) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
 /// A number between both bounds. The environment has strings only, so those count there.
 pub(super) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Option<f64> {
     move |value| {

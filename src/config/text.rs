@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::keys::{KEYS, Key, SECTIONS};
-use super::{Memory, Residency, Settings, VaeTile, WeightSource};
+use super::{JobStore, Memory, Residency, Settings, VaeTile, WeightSource};
 
 /// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
 /// stand there commented out.
@@ -82,6 +82,33 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("limits", "blocked_words") => list(&settings.limits.blocked_words),
         ("limits", "blocked_concepts") => list(&settings.limits.blocked_concepts),
         ("limits", "concept_similarity") => settings.limits.concept_similarity.to_string(),
+        _ => return service_value(key, settings),
+    })
+}
+
+/// The same for what the daemon does with jobs, and without being asked.
+fn service_value(key: &Key, settings: &Settings) -> Option<String> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mebibytes = |bytes: u64| quoted(&format!("{} MiB", bytes >> 20));
+    let Settings { jobs, limits, home_assistant, schedule, .. } = settings;
+    Some(match (key.section, key.name) {
+        ("state", "jobs") => quoted(match settings.state.jobs {
+            JobStore::Disk => "disk",
+            JobStore::Memory => "memory",
+        }),
+        ("jobs", "checkpoint_s") => jobs.checkpoint_s.to_string(),
+        ("jobs", "attempts") => jobs.attempts.to_string(),
+        ("jobs", "outbox_bytes") => mebibytes(jobs.outbox_bytes),
+        ("jobs", "history_count") => jobs.history_count.to_string(),
+        ("jobs", "history_bytes") => mebibytes(jobs.history_bytes),
+        ("limits", "requests_per_minute") => limits.requests_per_minute.to_string(),
+        ("limits", "requests_per_client") => limits.requests_per_client.to_string(),
+        ("privacy", "embed_parameters") => settings.privacy.embed_parameters.to_string(),
+        ("home_assistant", "discovery") => home_assistant.discovery.to_string(),
+        ("home_assistant", "prefix") => quoted(&home_assistant.prefix),
+        ("fleet", "group") => quoted(&settings.fleet.group),
+        ("schedule", "ambient_s") => schedule.ambient_s.to_string(),
+        ("schedule", "entries" | "ambient" | "sensors") => "[]".to_owned(),
         _ => return None,
     })
 }

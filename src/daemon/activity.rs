@@ -4,24 +4,41 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::diffusion::request::GenerationRequest;
 use crate::jobs::JobId;
+use crate::jobs::pace::{Cost, Pace};
+use crate::jobs::queue::Waiting;
 use crate::jobs::report::{NodeState, StateReport};
-use crate::jobs::status::ErrorBody;
+use crate::jobs::status::{ErrorBody, JobStatus};
+use crate::jobs::stop::StopFlag;
+use crate::jobs::store::Reply;
 
 /// The job on the worker, as far as is known.
 pub(super) struct Running {
     /// Which.
     pub(super) id: JobId,
+    /// Where else its requester listens.
+    pub(super) reply: Option<Reply>,
+    /// It came over the fleet's topic.
+    pub(super) fleet: bool,
+    /// Asks it to stop.
+    pub(super) stop: StopFlag,
+    /// What it was thought to take.
+    pub(super) cost: Cost,
     /// Steps done.
-    pub(super) step: usize,
+    step: usize,
     /// Steps in all.
-    pub(super) steps: usize,
+    steps: usize,
     /// Width and height of its pictures, pixels.
     pub(super) size: (usize, usize),
     /// A network is being read.
     pub(super) loading: bool,
-    /// When the first step began: the pace of the others follows from it.
-    pub(super) stepping_since: Option<Instant>,
+    /// Since when it runs.
+    pub(super) since: Instant,
+    /// When the first step of this process began, and which it was: the pace of the others follows from it.
+    stepping_since: Option<(Instant, usize)>,
+    /// How long all steps took; absent while there are some left, or where an earlier process did some.
+    pub(super) stepped: Option<Duration>,
     /// When `job/<id>` last said something.
     pub(super) told: Instant,
     /// When the worker last said something.
@@ -30,15 +47,55 @@ pub(super) struct Running {
 
 impl Running {
     /// Just handed to the worker.
-    pub(super) fn new(id: JobId, steps: usize, size: (usize, usize), now: Instant) -> Self {
-        Self { id, step: 0, steps, size, loading: false, stepping_since: None, told: now, heard: now }
+    pub(super) fn new(
+        waiting: &Waiting,
+        request: &GenerationRequest,
+        reply: Option<Reply>,
+        stop: StopFlag,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            id: waiting.id.clone(),
+            reply,
+            fleet: waiting.fleet,
+            stop,
+            cost: waiting.cost.clone(),
+            step: 0,
+            steps: request.num_inference_steps,
+            size: (request.width, request.height),
+            loading: false,
+            since: now,
+            stepping_since: None,
+            stepped: None,
+            told: now,
+            heard: now,
+        }
+    }
+
+    /// `step` of `steps` are done.
+    pub(super) fn step_done(&mut self, step: usize, steps: usize, now: Instant) {
+        let (since, first) = *self.stepping_since.get_or_insert((now, step));
+        (self.step, self.steps) = (step, steps);
+        if step == steps && first == 0 {
+            self.stepped = Some(now - since);
+        }
     }
 
     /// How long the remaining steps take at the pace of those done.
     pub(super) fn eta(&self) -> Option<Duration> {
-        let since = self.stepping_since.filter(|_| self.step > 0)?;
+        let (since, first) = self.stepping_since.filter(|(_, first)| self.step > *first)?;
         let left = self.steps.saturating_sub(self.step);
-        Some(since.elapsed().mul_f64(left as f64 / self.step as f64))
+        Some(since.elapsed().mul_f64(left as f64 / (self.step - first) as f64))
+    }
+
+    /// How long it will still run: by its own steps, else by those of jobs like it.
+    pub(super) fn left(&self, pace: &Pace) -> Option<Duration> {
+        self.eta().or_else(|| Some(pace.estimate(&self.cost)?.saturating_sub(self.since.elapsed())))
+    }
+
+    /// The JSON on `job/<id>`.
+    pub(super) fn status(&self, node: &str) -> JobStatus {
+        JobStatus::running(&self.id, node, self.step, self.steps, self.eta())
     }
 }
 
@@ -75,6 +132,7 @@ pub(super) fn status_line(report: &StateReport) -> String {
         NodeState::Loading => "loading the model",
         NodeState::Idle => "idle",
         NodeState::Generating => "making a picture",
+        NodeState::Paused => "paused",
         NodeState::Error => "waiting for help",
         NodeState::Stopping => "stopping",
     };

@@ -23,7 +23,12 @@ pub(super) struct Connection {
 }
 
 /// Reads files and starts the embedded broker; connects to nothing yet.
-pub(super) fn prepare(settings: &Settings, topics: &Topics) -> Result<Connection, DaemonError> {
+pub(super) fn prepare(
+    settings: &Settings,
+    topics: &Topics,
+    subscriptions: Vec<String>,
+    retained_subscriptions: Vec<String>,
+) -> Result<Connection, DaemonError> {
     let node = &settings.node.name;
     let endpoint = settings.mqtt.endpoint().map_err(|problem| config_errors(vec![problem]))?;
     let (client, embedded) = match endpoint {
@@ -39,7 +44,8 @@ pub(super) fn prepare(settings: &Settings, topics: &Topics) -> Result<Connection
     };
     let client = client.map(|client| ClientSettings {
         will: Some(presence::availability(topics, "offline")),
-        subscriptions: vec![topics.generate(), topics.cancel()],
+        subscriptions: subscriptions.clone(),
+        retained_subscriptions: retained_subscriptions.clone(),
         stop_limit: FAREWELL_GRACE,
         ..client
     });

@@ -1,24 +1,31 @@
-//! Carries job statuses and pictures to the broker, in order, and reports how each job really ended.
+//! Carries everything about jobs to the broker, in order: statuses and previews as they come, and the ends of jobs from the
+//! store, where they stay until the broker has acknowledged them.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::json;
-use crate::jobs::report::ImageMeta;
+use super::outbox::{Outbox, Sent};
+use crate::jobs::JobId;
 use crate::jobs::status::JobStatus;
-use crate::jobs::{GenerateError, JobId};
+use crate::jobs::store::{Reply, Store};
 use crate::mqtt::{Client, Publication, PublishError, Topics};
 
 /// How long the broker keeps a progress message for a subscriber that is away: soon it says nothing any more.
 const PROGRESS_EXPIRY_S: u32 = 60;
 /// The same for everything that a requester waits for.
 const STATUS_EXPIRY_S: u32 = 24 * 3600;
+/// Between two attempts at a store that fails.
+const STORE_REST: Duration = Duration::from_secs(5);
 
 /// One thing to publish.
 #[derive(Debug)]
 pub(super) enum Delivery {
-    /// On `job/<id>`.
-    Status(Box<JobStatus>),
+    /// On `job/<id>`, and where the requester wants it.
+    Status(Box<JobStatus>, Option<Reply>),
     /// On `job/<id>/preview`.
     Preview {
         /// The job.
@@ -26,103 +33,97 @@ pub(super) enum Delivery {
         /// A small JPEG file.
         jpeg: Bytes,
     },
-    /// Each on `image` and `image/meta`, then the status.
-    Pictures(Box<PicturesDelivery>),
+    /// As it is.
+    Publish(Box<Publication>),
+    /// The job's picture goes from `image` and `image/meta` if it is there.
+    Forget {
+        /// The job.
+        id: JobId,
+    },
 }
 
-/// The finished pictures of a job with everything that is said about them.
+/// An end that the broker has heard of in full.
 #[derive(Debug)]
-pub(super) struct PicturesDelivery {
-    /// The payloads of `image` and of `image/meta`.
-    pub(super) pictures: Vec<(Bytes, ImageMeta)>,
-    /// What is said once the broker has all.
-    pub(super) succeeded: JobStatus,
+pub(super) struct Delivered {
+    /// Its number in the history.
+    pub(super) number: u64,
+    /// As it was published.
+    pub(super) status: JobStatus,
+    /// Of its pictures.
+    pub(super) bytes: u64,
 }
 
-/// Delivers until the daemon drops its sender and all is out. Terminal statuses of pictures, which only the broker's
-/// answer decides, go to `delivered`.
-pub(super) async fn run(
-    client: Client,
-    topics: Topics,
-    mut inbox: mpsc::Receiver<Delivery>,
-    delivered: mpsc::Sender<JobStatus>,
-) {
-    while let Some(delivery) = inbox.recv().await {
-        let status = match delivery {
-            Delivery::Status(status) => *status,
-            Delivery::Preview { id, jpeg } => {
-                if let Err(error) = client.publish(preview_publication(&topics, &id, jpeg)).await {
-                    tracing::debug!(job_id = %id, %error, "could not publish a preview");
+/// The task's ends.
+pub(super) struct Channels {
+    /// From the daemon; closed when it stops.
+    pub(super) inbox: mpsc::Receiver<Delivery>,
+    /// Rung when a job has ended.
+    pub(super) ended: Arc<Notify>,
+    /// To the daemon.
+    pub(super) delivered: mpsc::Sender<Delivered>,
+}
+
+/// Delivers until the daemon drops its sender. Ends that are still in the store then stay there, unless `drain`: where nothing
+/// outlives the process they go out first.
+pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, channels: Channels, drain: bool) {
+    let Channels { mut inbox, ended, delivered } = channels;
+    let mut outbox = Outbox::new(client.clone(), topics.clone(), store);
+    loop {
+        tokio::select! {
+            biased;
+            delivery = inbox.recv() => match delivery {
+                Some(delivery) => publish(&client, &topics, &outbox, delivery).await,
+                None => break,
+            },
+            () = ended.notified() => loop {
+                // What was said before the end comes before it.
+                while let Ok(delivery) = inbox.try_recv() {
+                    publish(&client, &topics, &outbox, delivery).await;
                 }
-                continue;
-            }
-            Delivery::Pictures(pictures) => {
-                let status = deliver_pictures(&client, &topics, *pictures).await;
-                // The daemon may be on its way down and not listen any more; the broker still hears.
-                let _ = delivered.send(status.clone()).await;
-                status
-            }
-        };
-        let publication = status_publication(&topics, &status);
-        if let Err(error) = client.publish(publication).await {
-            tracing::warn!(job_id = %status.id, %error, "could not publish a job's status");
+                match outbox.send_next().await {
+                    // The daemon may be on its way down and not listen any more; the store knows.
+                    Ok(Sent::All(end)) => drop(delivered.send(end).await),
+                    Ok(Sent::Nothing) => break,
+                    Ok(Sent::Stopped) => return,
+                    Err(error) => {
+                        tracing::error!(%error, "results wait: the store cannot be used");
+                        tokio::time::sleep(STORE_REST).await;
+                    }
+                }
+            },
         }
     }
+    while drain && let Ok(Sent::All(end)) = outbox.send_next().await {
+        drop(delivered.send(end).await);
+    }
 }
 
-/// All pictures in order, or an account of the first that the broker did not take.
-async fn deliver_pictures(client: &Client, topics: &Topics, delivery: PicturesDelivery) -> JobStatus {
-    let PicturesDelivery { pictures, succeeded } = delivery;
-    for (png, meta) in pictures {
-        let bytes = meta.bytes;
-        if let Err(error) = deliver_picture(client, topics, png, meta).await {
-            tracing::error!(job_id = %succeeded.id, %error, "the picture could not be delivered");
-            return JobStatus::ended(&succeeded.id, &succeeded.node, undelivered(&error, bytes));
+async fn publish(client: &Client, topics: &Topics, outbox: &Outbox, delivery: Delivery) {
+    match delivery {
+        Delivery::Status(status, reply) => {
+            for publication in statuses(topics, &status, reply.as_ref()) {
+                let topic = publication.topic.clone();
+                if let Err(error) = client.publish(publication).await {
+                    tracing::warn!(job_id = %status.id, topic, %error, "could not publish a job's status");
+                }
+            }
         }
-    }
-    succeeded
-}
-
-/// The picture before its meta: whoever reads the meta finds the bytes it describes.
-async fn deliver_picture(
-    client: &Client,
-    topics: &Topics,
-    png: Bytes,
-    meta: ImageMeta,
-) -> Result<(), PublishError> {
-    let image = Publication {
-        topic: topics.image(),
-        payload: png,
-        retain: true,
-        content_type: Some(meta.content_type.clone()),
-        ..Publication::default()
-    };
-    client.publish(image).await?;
-    let id = meta.id.clone();
-    let meta = Publication { retain: true, ..json(topics.image_meta(), &meta) };
-    if let Err(error) = client.publish(meta).await {
-        tracing::warn!(job_id = %id, %error, "could not publish image/meta");
-    }
-    Ok(())
-}
-
-fn undelivered(error: &PublishError, bytes: usize) -> GenerateError {
-    match error {
-        PublishError::TooLarge { bytes: packet, limit } => GenerateError::Failed {
-            code: "too_large",
-            message: format!(
-                "the picture is a PNG of {bytes} bytes, its packet {packet}; the broker takes packets of at most \
-                 {limit} bytes: raise its max_packet_size, or ask for a smaller picture"
-            ),
-        },
-        error => GenerateError::Failed {
-            code: "undeliverable",
-            message: format!("the picture was made, but the broker did not take it: {error}"),
-        },
+        Delivery::Preview { id, jpeg } => {
+            if let Err(error) = client.publish(preview(topics, &id, jpeg)).await {
+                tracing::debug!(job_id = %id, %error, "could not publish a preview");
+            }
+        }
+        Delivery::Publish(publication) => {
+            let topic = publication.topic.clone();
+            if let Err(error) = client.publish(*publication).await {
+                tracing::warn!(topic, %error, "could not publish");
+            }
+        }
+        Delivery::Forget { id } => outbox.forget(&id).await,
     }
 }
 
-fn preview_publication(topics: &Topics, id: &JobId, jpeg: Bytes) -> Publication {
+fn preview(topics: &Topics, id: &JobId, jpeg: Bytes) -> Publication {
     Publication {
         topic: topics.preview(id.as_str()),
         payload: jpeg,
@@ -132,7 +133,24 @@ fn preview_publication(topics: &Topics, id: &JobId, jpeg: Bytes) -> Publication 
     }
 }
 
-fn status_publication(topics: &Topics, status: &JobStatus) -> Publication {
-    let expiry_s = if status.step.is_some() { PROGRESS_EXPIRY_S } else { STATUS_EXPIRY_S };
-    Publication { expiry_s: Some(expiry_s), ..json(topics.job(status.id.as_str()), status) }
+/// A status for everybody, and for the requester where it wants to hear it apart.
+pub(super) fn statuses(topics: &Topics, status: &JobStatus, reply: Option<&Reply>) -> Vec<Publication> {
+    let expiry_s = Some(if status.step.is_some() { PROGRESS_EXPIRY_S } else { STATUS_EXPIRY_S });
+    let public = Publication { expiry_s, ..json(topics.job(status.id.as_str()), status) };
+    let answer = reply.map(|reply| Publication {
+        topic: format!("{}/status", reply.topic),
+        correlation_data: correlation(reply),
+        ..public.clone()
+    });
+    std::iter::once(public).chain(answer).collect()
+}
+
+/// Sent back as it came.
+pub(super) fn correlation(reply: &Reply) -> Option<Bytes> {
+    reply.correlation_data.clone().map(Bytes::from)
+}
+
+/// Whether the client stopped: the publication stays where it is.
+pub(super) fn is_stop(error: &PublishError) -> bool {
+    matches!(error, PublishError::Stopped)
 }

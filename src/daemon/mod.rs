@@ -1,34 +1,50 @@
 //! The composition root: builds everything, owns the one select loop, ends in an orderly way.
 //!
-//! `service` decides what a message or a worker's event means; `deliver` carries results to the broker in order;
-//! `presence` keeps the retained `status`, `info` and `state` fresh. The loop itself never waits for inference or
+//! `service` decides what a message or a worker's event means; `deliver` and `outbox` carry results to the broker in order;
+//! `presence` keeps the retained `status`, `info`, `state` and `config` fresh; `home_assistant` describes the node to Home
+//! Assistant, `fleet` joins and leaves the share of a fleet's work, `schedule` paints without being asked. The loop itself never waits for inference or
 //! for the broker.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::config::{ConfigError, Problem, Settings};
+use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::notify::Notifier;
-use crate::jobs::report::{InfoReport, NodeState, StateReport};
-use crate::jobs::status::JobStatus;
+use crate::jobs::history::HistoryBounds;
+use crate::jobs::ledger::{Bounds, Ledger};
+use crate::jobs::rate::{RateLimit, Rates};
+use crate::jobs::report::{ConfigReport, InfoReport, NodeState, StateReport};
+use crate::jobs::store::Store;
 use crate::jobs::worker::{Worker, WorkerEvent, WorkerGone};
 use crate::jobs::{GeneratePictures, PackInfo};
 use crate::mqtt::{Client, ClientSettings, MqttEvent, Publication, Topics};
 
 mod activity;
+mod claims;
 mod connect;
 mod deliver;
+mod fleet;
+pub mod home_assistant;
+mod outbox;
 mod presence;
+mod schedule;
 mod service;
+mod troubles;
 
+use fleet::Share;
+use home_assistant::Discovery;
 use presence::Presence;
-use service::Service;
+use schedule::Schedule;
+use service::{Service, durably};
 
+/// How often what is due by the clock is looked at.
+const TICK: Duration = Duration::from_secs(1);
 /// Events of the worker that may wait for the loop. More than one step's worth, so that none is lost in practice.
 const WORKER_EVENTS: usize = 64;
 /// Deliveries that may wait for the broker: a full queue's statuses several times over.
@@ -64,8 +80,8 @@ pub enum DaemonError {
 /// `packs`; the first, of which there has to be one, makes the pictures of those that name none.
 ///
 /// Needs a multi-threaded tokio runtime. Inference runs on one thread of its own. After `shutdown` no job is
-/// accepted, the running one is cancelled between steps, waiting ones at once, `offline` is published; all within
-/// 10 seconds.
+/// accepted, the running one stops between steps and goes on at the next start, as do those that wait (with `[state] jobs =
+/// "memory"` all are cancelled), `offline` is published; all within 10 seconds.
 ///
 /// # Errors
 /// [`DaemonError`]. A broker that is absent or refuses us is none: the client keeps trying.
@@ -78,29 +94,96 @@ pub async fn run(
     let notifier = Notifier::from_env();
     let topics = Topics::new(&settings.mqtt.prefix, &settings.node.name)
         .map_err(|error| connect::config_error("mqtt.prefix", &settings.mqtt.prefix, error))?;
+    let schedule = Schedule::new(settings.schedule.clone());
+    let mut subscriptions = topics.subscriptions();
+    subscriptions.extend(schedule.subscriptions().cloned());
+    let in_fleet = !settings.fleet.group.is_empty();
+    let mut retained = Vec::new();
+    if in_fleet {
+        subscriptions.push(topics.fleet_cancel());
+        retained = vec![topics.fleet_claim("+"), topics.every_status()];
+    }
+    if settings.home_assistant.discovery {
+        subscriptions.push(home_assistant::birth_topic(&settings.home_assistant.prefix));
+    }
     // The broker inside the process, if there is one, lives until the farewell is out: it is dropped last.
-    let connect::Connection { client, embedded: _embedded } = connect::prepare(&settings, &topics)?;
+    let connect::Connection { client, embedded: _embedded } =
+        connect::prepare(&settings, &topics, subscriptions, retained)?;
 
+    let (store, damage) = open_store(&settings)?;
     let (worker_sender, worker_events) = mpsc::channel(WORKER_EVENTS);
     let worker = Worker::spawn(generator, worker_sender).map_err(DaemonError::Thread)?;
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
+    let (config, config_changes) = watch::channel(ConfigReport::default());
     let limits = settings.limits.for_requests();
-    let capacity = settings.limits.queue_capacity;
-    let info = InfoReport::new(&settings.node.name, &packs, &limits, capacity);
-    let broker = Broker::start(client, &topics, &info, state_changes);
-    let service = Service::new(
-        service::Setup { node: settings.node.name, topics: topics.clone(), limits, capacity, packs },
-        worker,
-        broker.deliveries.clone(),
+    let info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
+    let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
+    let ledger = Ledger::new(store.clone(), bounds(&settings), client.is_some());
+    let durable = settings.state.jobs == JobStore::Disk;
+    let discovery = settings.home_assistant.discovery.then(|| {
+        let prefix = settings.home_assistant.prefix.clone();
+        Discovery::new(prefix, &node, &topics, &packs, &limits)
+    });
+    let says =
+        presence::Says { info: json_bytes(&info), state: state_changes, config: config_changes, discovery };
+    let ended = Arc::new(Notify::new());
+    let broker = Broker::start(client, &topics, says, store, ended.clone(), !durable);
+    let setup = service::Setup {
+        node: settings.node.name.clone(),
+        topics: topics.clone(),
+        limits,
+        packs,
+        reply_prefixes: settings.mqtt.reply_prefixes.clone(),
+        attempts: settings.jobs.attempts,
+        checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))
+            .filter(|every| durable && !every.is_zero()),
+        durable,
+        in_fleet,
+        embed_parameters: settings.privacy.embed_parameters,
+    };
+    let outlets = service::Outlets {
+        deliveries: broker.deliveries.clone(),
+        ended,
         state,
-        notifier.clone(),
-    );
-    tracing::info!(node = %info.node, model = info.models.first().map(|model| &model.name), "ready for prompts");
+        config,
+        notifier: notifier.clone(),
+    };
+    let rates =
+        Rates { all: settings.limits.requests_per_minute, client: settings.limits.requests_per_client };
+    let mut service = Service::new(setup, ledger, worker, outlets, RateLimit::new(rates), schedule);
+    if let Some(damage) = damage {
+        service.tell_damage(damage);
+    }
+    tracing::info!(node, model, "ready for prompts");
     notifier.ready("idle");
-    let mut daemon = Daemon { service, broker, worker_events, notifier };
+    let share = Share::new(broker.client.clone(), &topics, &settings.fleet.group);
+    let mut daemon = Daemon { service, broker, worker_events, notifier, share };
     let outcome = daemon.serve(shutdown).await;
     daemon.stop(&topics).await;
     outcome
+}
+
+/// The store of this node, and what there is to say about the one that was there.
+fn open_store(settings: &Settings) -> Result<(Arc<Store>, Option<String>), DaemonError> {
+    if settings.state.jobs == JobStore::Memory {
+        return Ok((Arc::new(Store::in_memory()), None));
+    }
+    let (store, opened) = Store::open(&settings.state.dir).map_err(|error| {
+        connect::config_error("state.dir", &settings.state.dir.display().to_string(), error)
+    })?;
+    let damage = opened.damaged.map(|(why, aside)| {
+        format!("the jobs of an earlier process are lost: {why}; the file is kept as {}", aside.display())
+    });
+    Ok((Arc::new(store), damage))
+}
+
+fn bounds(settings: &Settings) -> Bounds {
+    let jobs = &settings.jobs;
+    Bounds {
+        queue_capacity: settings.limits.queue_capacity,
+        outbox_bytes: jobs.outbox_bytes,
+        history: HistoryBounds { count: jobs.history_count, bytes: jobs.history_bytes },
+    }
 }
 
 /// Everything the loop listens to and ends.
@@ -109,6 +192,7 @@ struct Daemon {
     broker: Broker,
     worker_events: mpsc::Receiver<WorkerEvent>,
     notifier: Notifier,
+    share: Share,
 }
 
 impl Daemon {
@@ -117,15 +201,22 @@ impl Daemon {
         let watchdog_every = self.notifier.watchdog_interval();
         let mut watchdog = interval(watchdog_every.unwrap_or(Duration::from_secs(3600)));
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);
+        self.service.tick()?;
         loop {
+            self.share.follow(self.service.has_room()).await;
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 Some(event) = self.broker.events.recv() => self.on_mqtt(event)?,
                 event = self.worker_events.recv() => {
                     self.service.on_worker(event.ok_or(WorkerGone)?)?;
                 }
-                Some(status) = self.broker.delivered.recv() => self.service.on_delivered(status),
+                Some(end) = self.broker.delivered.recv() => {
+                    self.service.on_delivered(end.number, &end.status, end.bytes)?;
+                }
+                _ = tick.tick() => self.service.tick()?,
                 _ = watchdog.tick() => {
                     if self.service.silence() < SILENCE_MAX {
                         self.notifier.watchdog();
@@ -136,8 +227,13 @@ impl Daemon {
     }
 
     fn on_mqtt(&mut self, event: MqttEvent) -> Result<(), WorkerGone> {
-        if matches!(event, MqttEvent::Connected { .. }) {
-            self.broker.presence.connected();
+        match &event {
+            MqttEvent::Connected { .. } => self.broker.presence.connected(),
+            MqttEvent::Message(message) if self.broker.presence.is_birth(message) => {
+                self.broker.presence.connected();
+                return Ok(());
+            }
+            _ => {}
         }
         self.service.on_mqtt(event)
     }
@@ -146,6 +242,7 @@ impl Daemon {
     async fn stop(mut self, topics: &Topics) {
         self.notifier.stopping("stopping");
         tracing::info!("stopping");
+        self.share.follow(false).await;
         self.service.begin_stop();
         let deadline = Instant::now() + WORKER_GRACE;
         while self.service.is_running() {
@@ -156,7 +253,9 @@ impl Daemon {
                     None => break,
                 },
                 Some(event) = self.broker.events.recv() => { let _ = self.on_mqtt(event); }
-                Some(status) = self.broker.delivered.recv() => self.service.on_delivered(status),
+                Some(end) = self.broker.delivered.recv() => {
+                    let _ = self.service.on_delivered(end.number, &end.status, end.bytes);
+                }
                 () = sleep_until(deadline) => break,
             }
         }
@@ -173,7 +272,8 @@ struct Broker {
     client: Option<Client>,
     events: mpsc::Receiver<MqttEvent>,
     deliveries: mpsc::Sender<deliver::Delivery>,
-    delivered: mpsc::Receiver<JobStatus>,
+    delivered: mpsc::Receiver<deliver::Delivered>,
+    store: Arc<Store>,
     presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -183,27 +283,29 @@ impl Broker {
     fn start(
         settings: Option<ClientSettings>,
         topics: &Topics,
-        info: &InfoReport,
-        state: watch::Receiver<StateReport>,
+        says: presence::Says,
+        store: Arc<Store>,
+        ended: Arc<Notify>,
+        drain: bool,
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
         let (delivered_sender, delivered) = mpsc::channel(DELIVERIES);
-        let presence = Presence::default();
+        let presence = Presence::new(says.discovery.as_ref().map(Discovery::birth_topic));
         let Some(settings) = settings else {
             let (_, events) = mpsc::channel(1);
-            return Self { client: None, events, deliveries, delivered, presence, tasks: Vec::new() };
+            return Self { client: None, events, deliveries, delivered, store, presence, tasks: Vec::new() };
         };
         let (client, events) = Client::start(settings);
-        let info = Bytes::from(serde_json::to_vec(info).expect("a report is plain data"));
-        let announcing = presence.clone().announce(client.clone(), topics.clone(), info, state);
-        let delivering = deliver::run(client.clone(), topics.clone(), inbox, delivered_sender);
+        let announcing = presence.clone().announce(client.clone(), topics.clone(), says);
+        let channels = deliver::Channels { inbox, ended, delivered: delivered_sender };
+        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), channels, drain);
         let tasks = vec![tokio::spawn(announcing), tokio::spawn(delivering)];
-        Self { client: Some(client), events, deliveries, delivered, presence, tasks }
+        Self { client: Some(client), events, deliveries, delivered, store, presence, tasks }
     }
 
     /// Lets last statuses out, says `offline` and disconnects.
     async fn stop(self, topics: &Topics) {
-        let Self { client, mut events, deliveries, mut delivered, tasks, .. } = self;
+        let Self { client, mut events, deliveries, mut delivered, store, tasks, .. } = self;
         drop(deliveries);
         let flushed = async {
             // Keep both channels moving: a task that waits for their room would never end.
@@ -219,6 +321,9 @@ impl Broker {
         if timeout(DELIVERY_GRACE, flushed).await.is_err() {
             tracing::warn!("stopping without the broker having taken everything");
         }
+        if let Err(error) = durably(|| store.flush()) {
+            tracing::warn!(%error, "what was delivered last may be delivered once more");
+        }
         let Some(client) = client else { return };
         let farewell = client.stop(presence::availability(topics, "offline"));
         match timeout(2 * FAREWELL_GRACE, farewell).await {
@@ -229,11 +334,15 @@ impl Broker {
     }
 }
 
+fn json_bytes(body: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("a report is plain data").into()
+}
+
 /// A JSON message.
 fn json(topic: String, body: &impl serde::Serialize) -> Publication {
     Publication {
         topic,
-        payload: serde_json::to_vec(body).expect("a report is plain data").into(),
+        payload: json_bytes(body),
         content_type: Some("application/json".to_owned()),
         ..Publication::default()
     }

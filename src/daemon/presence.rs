@@ -1,4 +1,5 @@
-//! The retained messages that say who is there and what it does: `status`, `info`, `state`.
+//! The retained messages that say who is there and what it does: `status`, `info`, `state`, `config`, and the discovery
+//! message for Home Assistant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,58 +8,81 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::home_assistant::Discovery;
 use super::json;
-use crate::jobs::report::StateReport;
-use crate::mqtt::{Client, Publication, Topics};
+use crate::jobs::report::{ConfigReport, StateReport};
+use crate::mqtt::{Client, Incoming, Publication, Topics};
 
 /// `state` is published at most this often; in between, newer states replace older ones.
 const STATE_EVERY: Duration = Duration::from_secs(1);
 
-/// Tells the announcing task that a connection is new.
+/// What there is to say.
+pub(super) struct Says {
+    /// The JSON of `info`; it does not change.
+    pub(super) info: Bytes,
+    /// `state`.
+    pub(super) state: watch::Receiver<StateReport>,
+    /// `config`.
+    pub(super) config: watch::Receiver<ConfigReport>,
+    /// For Home Assistant, where that is wanted.
+    pub(super) discovery: Option<Discovery>,
+}
+
+/// Tells the announcing task that a connection is new, or that Home Assistant is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Presence(Arc<Notify>);
+pub(super) struct Presence {
+    news: Arc<Notify>,
+    birth_topic: Option<String>,
+}
 
 impl Presence {
-    /// The broker is there (again): what it retains may be gone or stale.
+    /// Home Assistant says `online` on `birth_topic` when it starts.
+    pub(super) fn new(birth_topic: Option<String>) -> Self {
+        Self { news: Arc::default(), birth_topic }
+    }
+
+    /// The broker or Home Assistant is there (again): what it knows of us may be gone or stale.
     pub(super) fn connected(&self) {
-        self.0.notify_one();
+        self.news.notify_one();
+    }
+
+    /// Whether Home Assistant has just started.
+    pub(super) fn is_birth(&self, message: &Incoming) -> bool {
+        self.birth_topic.as_ref() == Some(&message.topic) && &message.payload[..] == b"online"
     }
 
     /// Publishes everything on each new connection, and each new state. Ends when the daemon drops the state.
-    pub(super) async fn announce(
-        self,
-        client: Client,
-        topics: Topics,
-        info: Bytes,
-        mut state: watch::Receiver<StateReport>,
-    ) {
+    pub(super) async fn announce(self, client: Client, topics: Topics, mut says: Says) {
         // Before the first connection nobody hears a state; a daemon that stops meanwhile ends this too.
         tokio::select! {
-            () = self.0.notified() => {}
-            () = closed(&mut state) => return,
+            () = self.news.notified() => {}
+            () = closed(&mut says.state) => return,
         }
-        self.0.notify_one();
+        self.news.notify_one();
         let mut due = Instant::now();
         loop {
             tokio::select! {
-                () = self.0.notified() => {
+                () = self.news.notified() => {
                     send(&client, availability(&topics, "online")).await;
-                    let info = Publication {
-                        topic: topics.info(),
-                        payload: info.clone(),
-                        retain: true,
-                        content_type: Some("application/json".to_owned()),
-                        ..Publication::default()
-                    };
-                    send(&client, info).await;
+                    send(&client, retained(topics.info(), says.info.clone())).await;
+                    if let Some(discovery) = &says.discovery {
+                        send(&client, retained(discovery.topic(), discovery.payload())).await;
+                    }
                     // Published anew below; this also restores a change that the other arm had just seen.
-                    state.mark_changed();
+                    says.state.mark_changed();
+                    says.config.mark_changed();
                 }
-                change = next_state(&mut state, due) => {
+                change = next_state(&mut says.state, due) => {
                     let Ok(report) = change else { return };
-                    let publication = Publication { retain: true, ..json(topics.state(), &report) };
-                    send(&client, publication).await;
+                    send(&client, Publication { retain: true, ..json(topics.state(), &report) }).await;
                     due = Instant::now() + STATE_EVERY;
+                }
+                change = says.config.changed() => {
+                    if change.is_err() {
+                        return;
+                    }
+                    let report = says.config.borrow_and_update().clone();
+                    send(&client, Publication { retain: true, ..json(topics.config(), &report) }).await;
                 }
             }
         }
@@ -84,6 +108,16 @@ async fn send(client: &Client, publication: Publication) {
     let topic = publication.topic.clone();
     if let Err(error) = client.publish(publication).await {
         tracing::warn!(topic, %error, "could not publish");
+    }
+}
+
+fn retained(topic: String, payload: Bytes) -> Publication {
+    Publication {
+        topic,
+        payload,
+        retain: true,
+        content_type: Some("application/json".to_owned()),
+        ..Publication::default()
     }
 }
 

@@ -5,9 +5,11 @@
 //! - [`journal`]: one `tracing` event becomes one journal entry with fields.
 //! - [`memory`]: what this process takes.
 //! - [`notify`]: READY, STATUS, WATCHDOG and STOPPING over systemd's notify socket.
+//! - [`temperature`]: how warm the processor is.
 
 pub mod heap;
 pub mod journal;
 pub mod logging;
 pub mod memory;
 pub mod notify;
+pub mod temperature;

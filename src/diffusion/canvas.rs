@@ -1,11 +1,12 @@
 //! One picture in the making: its noise, its latents and the solver that moves them.
 
 use ndarray::{Array3, ArrayView3, Axis, concatenate};
+use serde::{Deserialize, Serialize};
 
-use super::latents::TorchGenerator;
+use super::latents::{GeneratorState, TorchGenerator};
 use super::origin::Origin;
 use super::request::GenerationRequest;
-use super::schedulers::{self, Scheduler, SchedulerConfig, SchedulerError};
+use super::schedulers::{self, Scheduler, SchedulerConfig, SchedulerError, SchedulerState};
 use super::variation::Variation;
 
 /// The seeds of one picture among those of a request.
@@ -38,6 +39,14 @@ pub(super) struct Canvas {
     pub(super) scheduler: Scheduler<f32>,
     noise: TorchGenerator,
     repainting: Repainting,
+}
+
+/// What steps change of a canvas.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CanvasState {
+    latents: Vec<f32>,
+    scheduler: SchedulerState,
+    noise: GeneratorState,
 }
 
 /// How a mask is kept.
@@ -127,6 +136,28 @@ impl Canvas {
             };
             self.latents = kept * &mask.mapv(|repaint| 1.0 - repaint) + &self.latents * mask;
         }
+    }
+
+    /// What the steps so far made of it.
+    pub(super) fn state(&self) -> CanvasState {
+        CanvasState {
+            latents: self.latents.iter().copied().collect(),
+            scheduler: self.scheduler.state(),
+            noise: self.noise.state(),
+        }
+    }
+
+    /// Whether `state` can be of a canvas like this one.
+    pub(super) fn takes(&self, state: &CanvasState) -> bool {
+        let size = self.latents.len();
+        state.latents.len() == size && self.scheduler.takes(&state.scheduler, size) && state.noise.is_whole()
+    }
+
+    /// Goes on from a state that [`Canvas::takes`].
+    pub(super) fn restore(&mut self, state: CanvasState) {
+        flat(&mut self.latents).copy_from_slice(&state.latents);
+        self.scheduler.restore(state.scheduler);
+        self.noise = TorchGenerator::from_state(&state.noise);
     }
 
     pub(super) fn is_finite(&self) -> bool {

@@ -7,6 +7,8 @@
 //! SIMD logarithm and sine differ between machines in the last bits, ours come from `libm` and do not.
 //! Why this generator: docs/adr/0003-random-numbers.md.
 
+use serde::{Deserialize, Serialize};
+
 use super::schedulers::NoiseSource;
 
 /// Words of state.
@@ -33,7 +35,33 @@ pub struct TorchGenerator {
     cached_normal: Option<f64>,
 }
 
+/// Where a generator is in its stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct GeneratorState {
+    words: Vec<u32>,
+    next: usize,
+    cached_normal: Option<f64>,
+}
+
+impl GeneratorState {
+    /// Whether a generator can be made of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.words.len() == N && self.next <= N
+    }
+}
+
 impl TorchGenerator {
+    /// Where it is.
+    pub(super) fn state(&self) -> GeneratorState {
+        GeneratorState { words: self.state.to_vec(), next: self.next, cached_normal: self.cached_normal }
+    }
+
+    /// Goes on from a state that is whole.
+    pub(super) fn from_state(state: &GeneratorState) -> Self {
+        let words = state.words.as_slice().try_into().expect("whole states have as many words");
+        Self { state: words, next: state.next, cached_normal: state.cached_normal }
+    }
+
     /// The generator that `torch.manual_seed(seed)` leaves behind.
     pub fn new(seed: u32) -> Self {
         let mut state = [seed; N];

@@ -4,6 +4,7 @@
 //! behind the traits in [`ports`], which `engine` implements.
 
 mod canvas;
+pub mod checkpoint;
 pub mod conditioning;
 pub mod decoding;
 mod denoise;

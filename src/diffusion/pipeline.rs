@@ -8,6 +8,7 @@ use ndarray::{Array3, Array4, Axis};
 
 use super::canvas::Canvas;
 pub use super::canvas::Seeds;
+use super::checkpoint::{self, Checkpoints, NoCheckpoints};
 use super::conditioning::{EmbeddingCache, PromptTokens};
 use super::decoding::{Decoder, LatentScaling, decode};
 use super::denoise::Conditions;
@@ -168,19 +169,21 @@ pub struct Output {
 
 /// Makes as many pictures as the request has candidates, in the order of their seeds. Prompts that `cache` remembers skip
 /// the text encoder. `observer` hears of each stage and each step and may stop the work between them. Numbers that are not
-/// finite are tried once more from the start in f32, where that is another arithmetic.
+/// finite are tried once more from the start in f32, where that is another arithmetic. `checkpoints` keeps where the
+/// pictures are, for a process that may end before they are done; that second try needs none, for it begins anew.
 pub fn generate(
     models: &mut dyn Models,
     cache: &mut EmbeddingCache,
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
+    checkpoints: &mut dyn Checkpoints,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Output>, PipelineError> {
-    match attempt(models, cache, config, inputs, observer) {
+    match attempt(models, cache, config, inputs, checkpoints, observer) {
         Err(error) if error.is_divergence() && models.force_f32(true) => {
             // Embeddings of one arithmetic must not reach pictures of the other.
             cache.clear();
-            let again = attempt(models, cache, config, inputs, observer);
+            let again = attempt(models, cache, config, inputs, &mut NoCheckpoints, observer);
             cache.clear();
             models.force_f32(false);
             again
@@ -194,6 +197,7 @@ fn attempt(
     cache: &mut EmbeddingCache,
     config: &PipelineConfig,
     inputs: &Inputs<'_>,
+    checkpoints: &mut dyn Checkpoints,
     observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Output>, PipelineError> {
     let request = inputs.request;
@@ -226,7 +230,8 @@ fn attempt(
         batch: Cell::new(config.rows(request)),
     };
     let steps = canvases[0].scheduler.timesteps().len();
-    for step in 0..steps {
+    let done = checkpoints.resume().and_then(|bytes| checkpoint::restore(&bytes, &mut canvases, steps));
+    for step in done.unwrap_or(0)..steps {
         report(Progress::Step { step, steps })?;
         let unet = models.unet(&request.unet)?;
         let foreseen = conditions.step(unet, &mut canvases, step, steps, request.preview)?;
@@ -235,6 +240,9 @@ fn attempt(
         }
         if let Some(latents) = foreseen {
             report(Progress::Preview(config.preview(models, request, &latents)?.into()))?;
+        }
+        if checkpoints.is_due() {
+            checkpoints.save(checkpoint::save(step + 1, &canvases));
         }
     }
     report(Progress::Step { step: steps, steps })?;

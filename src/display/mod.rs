@@ -7,6 +7,7 @@ mod png;
 mod read;
 mod resize;
 mod sheet;
+pub mod smaller;
 mod upscale;
 
 pub use begin::begin_from;

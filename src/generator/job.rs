@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::{GenerationError, Generator, Made};
+use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::{PipelineError, Progress};
 use crate::diffusion::request::GenerationRequest;
 use crate::jobs::{GenerateError, GeneratePictures, Picture};
@@ -11,9 +12,10 @@ impl GeneratePictures for Generator {
     fn generate(
         &mut self,
         request: &GenerationRequest,
+        checkpoints: &mut dyn Checkpoints,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, GenerateError> {
-        let Made { pictures, seconds } = Generator::generate(self, request, None, observer)?;
+        let Made { pictures, seconds } = self.generate_resumable(request, None, checkpoints, observer)?;
         tracing::info!(
             phase = "done",
             duration_ms = (seconds.total * 1e3) as u64,

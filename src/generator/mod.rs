@@ -25,6 +25,7 @@ pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
 pub use self::shelf::Shelf;
+use crate::diffusion::checkpoint::{Checkpoints, NoCheckpoints};
 use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};
 use crate::diffusion::ports::Models;
@@ -121,6 +122,7 @@ pub struct Generator {
     cache: EmbeddingCache,
     config: PipelineConfig,
     concepts: Concepts,
+    embed_parameters: bool,
 }
 
 impl Generator {
@@ -134,7 +136,8 @@ impl Generator {
         let config = PipelineConfig { batch_pixels: options.batch_pixels, ..pack.pipeline_config() };
         let cache = EmbeddingCache::new(options.prompt_cache);
         let concepts = Concepts::new(options, &pack)?;
-        Ok(Self { pack, tokenizer, models, cache, config, concepts })
+        let embed_parameters = options.embed_parameters;
+        Ok(Self { pack, tokenizer, models, cache, config, concepts, embed_parameters })
     }
 
     /// The pack it was made for.
@@ -149,6 +152,17 @@ impl Generator {
         latents: Option<Array4<f32>>,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Made, GenerationError> {
+        self.generate_resumable(request, latents, &mut NoCheckpoints, observer)
+    }
+
+    /// As [`Generator::generate`], where `checkpoints` keeps what has been made so far.
+    pub fn generate_resumable(
+        &mut self,
+        request: &GenerationRequest,
+        latents: Option<Array4<f32>>,
+        checkpoints: &mut dyn Checkpoints,
+        observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Made, GenerationError> {
         let mut clock = StageClock::start();
         let said = Said::new(request)?;
         let (prompt, negative_prompt) = said.tokens(&self.tokenizer);
@@ -159,7 +173,7 @@ impl Generator {
             observer(progress)
         };
         let Self { models, cache, config, .. } = self;
-        let outputs = pipeline::generate(models, cache, config, &inputs, &mut report);
+        let outputs = pipeline::generate(models, cache, config, &inputs, checkpoints, &mut report);
         let chosen = outputs.map_err(GenerationError::from).and_then(|outputs| {
             if (request.is_judged() || !self.concepts.is_empty()) && report(Progress::ImageEncoder).is_break()
             {
@@ -193,9 +207,10 @@ impl Generator {
             }
             _ => display::upscale(&output.image, request.upscale),
         };
-        let parameters = self.parameters(request, said, output.seeds);
+        let parameters =
+            self.embed_parameters.then(|| ("parameters", self.parameters(request, said, output.seeds)));
         Ok(Picture {
-            png: display::encode_png(&image, &[("parameters", parameters)])?,
+            png: display::encode_png(&image, parameters.as_slice())?,
             width: image.width,
             height: image.height,
             seeds: output.seeds,

@@ -16,6 +16,8 @@ pub struct GeneratorOptions {
     pub blocked_concepts: Vec<String>,
     /// From which similarity on they do, -1 to 1.
     pub concept_similarity: f64,
+    /// Whether pictures say in their files how they were made.
+    pub embed_parameters: bool,
 }
 
 impl Default for GeneratorOptions {
@@ -26,6 +28,7 @@ impl Default for GeneratorOptions {
             batch_pixels: BATCH_PIXELS,
             blocked_concepts: Vec::new(),
             concept_similarity: 0.25,
+            embed_parameters: true,
         }
     }
 }

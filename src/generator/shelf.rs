@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 
 use super::{Generator, GeneratorOptions, OpenError};
+use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::GenerationRequest;
 use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
@@ -66,8 +67,9 @@ impl GeneratePictures for Shelf {
     fn generate(
         &mut self,
         request: &GenerationRequest,
+        checkpoints: &mut dyn Checkpoints,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, GenerateError> {
-        GeneratePictures::generate(self.generator(&request.model)?, request, observer)
+        GeneratePictures::generate(self.generator(&request.model)?, request, checkpoints, observer)
     }
 }

@@ -4,11 +4,12 @@
 
 use serde_json::{Map, Value};
 
+use super::terms::Terms;
 use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 26] = [
+pub const FIELDS: [&str; 30] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -35,13 +36,14 @@ pub const FIELDS: [&str; 26] = [
     "preview",
     "vae_decoder",
     "model",
+    "priority",
+    "deadline_s",
+    "adaptive",
+    "reply",
 ];
 
 /// Fields of the contract that later versions will understand: refused by name, never silently dropped.
-pub const LATER_FIELDS: [&str; 4] = ["renditions", "priority", "deadline_s", "adaptive"];
-
-/// The one later field that says where to answer: without it the answer would go astray.
-const REPLY: &str = "reply";
+pub const LATER_FIELDS: [&str; 1] = ["renditions"];
 
 /// The field named in errors that concern the message as a whole.
 const WHOLE: &str = "payload";
@@ -59,6 +61,8 @@ pub struct RequestBody {
     pub mask: Option<Vec<u8>>,
     /// The pack asked for.
     pub model: Option<String>,
+    /// When and how it wants to be served.
+    pub terms: Terms,
 }
 
 /// A message that cannot be a request.
@@ -71,14 +75,22 @@ pub struct Rejection {
     pub error: FieldError,
 }
 
-/// Reads the payload of a `generate` message.
+/// Reads the payload of a `generate` message whole: [`parse_fields`], then [`read_body`].
+///
+/// # Errors
+/// A [`Rejection`] with the requester's id wherever the message shows one.
+pub fn parse_body(payload: &[u8], content_type: Option<&str>) -> Result<RequestBody, Rejection> {
+    parse_fields(payload, content_type).and_then(read_body)
+}
+
+/// The fields of a `generate` message; a plain prompt is the field `prompt`. Only the form of JSON is judged.
 ///
 /// It is JSON when `content_type` is `application/json`, or when its first non-space byte is `{` and the next
 /// one is `"` or `}`; anything else is the prompt itself, so `{cat|dog} on red` is a prompt.
 ///
 /// # Errors
 /// A [`Rejection`] with the requester's id wherever the message shows one, even if it is not valid JSON.
-pub fn parse_body(payload: &[u8], content_type: Option<&str>) -> Result<RequestBody, Rejection> {
+pub fn parse_fields(payload: &[u8], content_type: Option<&str>) -> Result<Map<String, Value>, Rejection> {
     if !is_json(payload, content_type) {
         return plain(payload).map_err(|error| Rejection { id: None, error });
     }
@@ -87,7 +99,7 @@ pub fn parse_body(payload: &[u8], content_type: Option<&str>) -> Result<RequestB
         Rejection { id, error }
     };
     let value: Value = serde_json::from_slice(payload).map_err(|e| reject(malformed(&e, payload)))?;
-    let Value::Object(mut fields) = value else {
+    let Value::Object(fields) = value else {
         return Err(reject(FieldError::new(
             "wrong_type",
             WHOLE,
@@ -95,6 +107,14 @@ pub fn parse_body(payload: &[u8], content_type: Option<&str>) -> Result<RequestB
             "a JSON request is an object such as {\"prompt\": \"a fox\"}",
         )));
     };
+    Ok(fields)
+}
+
+/// Reads the fields of a request, taking each by its name and type.
+///
+/// # Errors
+/// A [`Rejection`] that names the first field at fault.
+pub fn read_body(mut fields: Map<String, Value>) -> Result<RequestBody, Rejection> {
     let id = read_id(&mut fields).map_err(|error| Rejection { id: None, error })?;
     read_fields(fields, id.clone()).map_err(|error| Rejection { id, error })
 }
@@ -109,15 +129,9 @@ fn is_json(payload: &[u8], content_type: Option<&str>) -> bool {
 }
 
 /// The whole payload is the prompt. Blanks around it are the shell's or the editor's, not the picture's.
-fn plain(payload: &[u8]) -> Result<RequestBody, FieldError> {
+fn plain(payload: &[u8]) -> Result<Map<String, Value>, FieldError> {
     let text = std::str::from_utf8(payload).map_err(|e| not_utf8(payload, e.valid_up_to()))?;
-    Ok(RequestBody {
-        id: None,
-        raw: RawRequest { prompt: text.trim().to_owned(), ..RawRequest::default() },
-        init_image: None,
-        mask: None,
-        model: None,
-    })
+    Ok(Map::from_iter([("prompt".to_owned(), text.trim().into())]))
 }
 
 fn not_utf8(payload: &[u8], at: usize) -> FieldError {
@@ -190,7 +204,8 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
     let init_image = take_picture(&mut fields, "init_image")?;
     let mask = take_picture(&mut fields, "mask")?;
     let model = take_text(&mut fields, "model")?;
-    Ok(RequestBody { id, raw, init_image, mask, model })
+    let terms = Terms::take(&mut fields)?;
+    Ok(RequestBody { id, raw, init_image, mask, model, terms })
 }
 
 /// Every name must be known: a misspelt `stpes` that is dropped would be a picture nobody asked for.
@@ -199,7 +214,7 @@ fn check_names(fields: &Map<String, Value>) -> Result<(), FieldError> {
         if FIELDS.contains(&name.as_str()) || name.starts_with("x_") {
             continue;
         }
-        if LATER_FIELDS.contains(&name.as_str()) || name == REPLY {
+        if LATER_FIELDS.contains(&name.as_str()) {
             let message = format!("this version of easeld does not support `{name}` yet");
             return Err(FieldError::new("unsupported", name, value, message));
         }
@@ -214,11 +229,11 @@ fn check_names(fields: &Map<String, Value>) -> Result<(), FieldError> {
 }
 
 /// The field, unless it is absent or `null`: templates send `null` for what is not set.
-fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
+pub(super) fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
     fields.remove(name).filter(|value| !value.is_null())
 }
 
-fn wrong_type(name: &str, value: &Value, wanted: &str) -> FieldError {
+pub(super) fn wrong_type(name: &str, value: &Value, wanted: &str) -> FieldError {
     let met = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -230,7 +245,7 @@ fn wrong_type(name: &str, value: &Value, wanted: &str) -> FieldError {
     FieldError::new("wrong_type", name, value, format!("must be {wanted}, not {met}"))
 }
 
-fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, FieldError> {
+pub(super) fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, FieldError> {
     match take(fields, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -238,7 +253,7 @@ fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
     }
 }
 
-fn take_bool(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, FieldError> {
+pub(super) fn take_bool(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, FieldError> {
     match take(fields, name) {
         None => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(value)),
@@ -251,14 +266,15 @@ fn take_picture(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Ve
         None => Ok(None),
         Some(Value::String(text)) => pictures::decode(name, &text).map(Some),
         Some(other @ Value::Object(_)) => {
-            let message = "this version takes the picture itself, base64 of a PNG or JPEG file";
+            let message =
+                "base64 of a PNG or JPEG file, or {\"job\": \"<id>\"} on a node that has that job's picture";
             Err(FieldError::new("unsupported", name, other, message))
         }
         Some(other) => Err(wrong_type(name, &other, "a string, base64 of a PNG or JPEG file")),
     }
 }
 
-fn take_number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<f64>, FieldError> {
+pub(super) fn take_number(fields: &mut Map<String, Value>, name: &str) -> Result<Option<f64>, FieldError> {
     match take(fields, name) {
         None => Ok(None),
         Some(value) => match value.as_f64() {

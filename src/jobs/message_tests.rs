@@ -89,7 +89,9 @@ fn each_bad_message_names_its_field_and_keeps_its_id() {
         (r#"{"id":"j","prompt":"a","init_image":"not base64!"}"#, "invalid_value", "init_image"),
         (r#"{"id":"j","prompt":"a","mask":7}"#, "wrong_type", "mask"),
         (r#"{"id":"j","prompt":"a","init_image":{"job":"x"}}"#, "unsupported", "init_image"),
-        (r#"{"id":"j","prompt":"a","reply":"x"}"#, "unsupported", "reply"),
+        (r#"{"id":"j","prompt":"a","reply":7}"#, "wrong_type", "reply"),
+        (r#"{"id":"j","prompt":"a","priority":99}"#, "invalid_value", "priority"),
+        (r#"{"id":"j","prompt":"a","deadline_s":-1}"#, "invalid_value", "deadline_s"),
         (r#"{"id":"j","prompt":"a",}"#, "malformed", "payload"),
         (r#"{"id": "j", "prompt": "a"#, "malformed", "payload"),
     ];

@@ -1,23 +1,34 @@
 //! One request's life: `queued -> running -> succeeded | failed | cancelled`, or `rejected` at the door.
 //!
-//! [`message`] reads what arrives, [`queue`] decides what waits, [`worker`] runs it on its own thread,
-//! [`status`] is what the outside hears. No topics, no broker and no async here: the daemon carries
+//! [`message`] reads what arrives, [`ledger`] accepts it into the [`store`], decides what runs and knows how it ended, [`worker`]
+//! runs it on its own thread, [`status`] is what the outside hears. No topics, no broker and no async here: the daemon carries
 //! values between these and the edges.
 
 use std::ops::ControlFlow;
 
+use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::presets::PackDefaults;
 use crate::diffusion::request::{FieldError, GenerationRequest};
 
+pub mod checkpoints;
+pub mod defaults;
+pub mod history;
 pub mod id;
+pub mod ledger;
 pub mod message;
 pub mod nearest;
-mod pictures;
+pub mod pace;
+pub mod pictures;
 pub mod prompt;
 pub mod queue;
+pub mod rate;
 pub mod report;
+pub mod schema;
 pub mod status;
+pub mod stop;
+pub mod store;
+pub mod terms;
 pub mod worker;
 
 pub use id::{JobId, random_seed};
@@ -43,6 +54,9 @@ pub enum GenerateError {
     /// The observer said so.
     #[error("cancelled")]
     Cancelled,
+    /// The daemon stops; the job has not ended.
+    #[error("interrupted by a stop of the node")]
+    Interrupted,
     /// Anything else; the daemon stays up.
     #[error("{message}")]
     Failed {
@@ -53,11 +67,20 @@ pub enum GenerateError {
     },
 }
 
+impl GenerateError {
+    /// Its deadline has passed.
+    pub fn late() -> Self {
+        let message = "the deadline passed before the picture was ready".to_owned();
+        Self::Failed { code: "deadline", message }
+    }
+}
+
 /// Makes pictures. Called on the worker thread, one request at a time.
 ///
 /// After an error, a cancellation or a panic the next call starts from nothing but the models on disk.
 pub trait GeneratePictures: Send {
-    /// Makes the pictures of `request`, at least one, calling `observer` between pieces of work.
+    /// Makes the pictures of `request`, at least one, calling `observer` between pieces of work. `checkpoints` keeps what has
+    /// been made so far, and may have some from an earlier attempt.
     ///
     /// # Errors
     /// [`GenerateError::Cancelled`] soon after `observer` answers [`ControlFlow::Break`], and
@@ -65,6 +88,7 @@ pub trait GeneratePictures: Send {
     fn generate(
         &mut self,
         request: &GenerationRequest,
+        checkpoints: &mut dyn Checkpoints,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, GenerateError>;
 }

@@ -1,287 +1,147 @@
-//! What waits, what runs, what was: a bounded first-in first-out queue that knows its recent ids.
+//! What waits and in which order: higher priority first, and first come first served among equals.
 //!
-//! Owned by the daemon's loop alone, so there is no lock; the worker sees one [`Job`] at a time.
+//! Only what the order and the estimates need is in memory; the requests themselves are in the store. Owned by the daemon's
+//! loop alone, so there is no lock.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::JobId;
-use super::status::JobStatus;
-use crate::diffusion::request::GenerationRequest;
+use super::pace::Cost;
 
-/// How many started jobs are remembered, so that a message the broker or a requester repeats is answered and
-/// not run again. Redelivery happens within seconds of a reconnect; some hundred jobs are far more than that.
-const REMEMBERED_MAX: usize = 256;
-
-/// Asks a running job to stop; shared by the daemon's loop and the worker.
-#[derive(Debug, Clone, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
-
-impl CancelFlag {
-    /// Asks for the stop. The worker looks between steps.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody asked.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// One accepted request.
-#[derive(Debug, Clone)]
-pub struct Job {
+/// One job that waits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// Its number in the store, in the order of acceptance.
+    pub number: u64,
     /// Its name outside.
     pub id: JobId,
-    /// What to make.
-    pub request: GenerationRequest,
-    /// Set to stop it.
-    pub cancel: CancelFlag,
+    /// Higher ones run first.
+    pub priority: i64,
+    /// When its picture is wanted.
+    pub due: Option<Instant>,
+    /// What it will take.
+    pub cost: Cost,
+    /// It came over the fleet's topic.
+    pub fleet: bool,
 }
 
-/// The answer to a request at the door.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Admission {
-    /// It waits; 1 is next.
-    Queued {
-        /// Place in the queue.
-        position: usize,
-    },
-    /// This id waits: its place now.
-    AlreadyQueued {
-        /// Place in the queue.
-        position: usize,
-    },
-    /// This id runs or ran: its latest status.
-    Known(Box<JobStatus>),
-    /// `capacity` jobs wait already. The request is rejected, not delayed.
-    Full {
-        /// `[limits] queue_capacity`.
-        capacity: usize,
-    },
-}
-
-/// What a cancellation met.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Cancelled {
-    /// It waited and is gone: nobody else will report on it.
-    Waiting(JobId),
-    /// It runs and was asked to stop: the worker reports when it did.
-    Running(JobId),
-    /// It had ended before; this is how.
-    Ended(Box<JobStatus>),
-}
-
-/// See the module. At most `capacity` jobs wait beside the one that runs.
-#[derive(Debug)]
+/// See the module.
+#[derive(Debug, Default)]
 pub struct Queue {
-    capacity: usize,
-    waiting: VecDeque<Job>,
-    running: Option<(JobId, CancelFlag)>,
-    /// The latest status of every job that started or ended, oldest first.
-    remembered: VecDeque<JobStatus>,
+    /// In the order they will run.
+    waiting: Vec<Waiting>,
 }
 
 impl Queue {
-    /// An empty queue for `capacity` waiting jobs.
-    pub fn new(capacity: usize) -> Self {
-        Self { capacity, waiting: VecDeque::new(), running: None, remembered: VecDeque::new() }
+    /// Lets a job in; its place, 1 is next.
+    pub fn push(&mut self, job: Waiting) -> usize {
+        let place = self.place(job.priority, job.number);
+        self.waiting.insert(place, job);
+        place + 1
     }
 
-    /// Lets a request in, unless its id is known or the queue is full.
-    pub fn submit(&mut self, id: JobId, request: GenerationRequest) -> Admission {
-        if let Some(index) = self.waiting.iter().position(|job| job.id == id) {
-            return Admission::AlreadyQueued { position: index + 1 };
-        }
-        if let Some(status) = self.remembered(&id) {
-            return Admission::Known(Box::new(status.clone()));
-        }
-        if self.waiting.len() >= self.capacity {
-            return Admission::Full { capacity: self.capacity };
-        }
-        self.waiting.push_back(Job { id, request, cancel: CancelFlag::default() });
-        Admission::Queued { position: self.waiting.len() }
+    fn place(&self, priority: i64, number: u64) -> usize {
+        let before = |other: &Waiting| (-other.priority, other.number) < (-priority, number);
+        self.waiting.partition_point(before)
     }
 
-    /// The next job for the worker, if it is free. The caller starts it and says so with [`Queue::remember`].
-    pub fn start_next(&mut self) -> Option<Job> {
-        if self.running.is_some() {
-            return None;
-        }
-        let job = self.waiting.pop_front()?;
-        self.running = Some((job.id.clone(), job.cancel.clone()));
-        Some(job)
+    /// Jobs that would run before a new one of this priority.
+    pub fn ahead_of(&self, priority: i64) -> &[Waiting] {
+        &self.waiting[..self.place(priority, u64::MAX)]
     }
 
-    /// The worker is free again.
-    pub fn finish_running(&mut self) {
-        self.running = None;
+    /// The place of `id`, 1 is next.
+    pub fn position(&self, id: &JobId) -> Option<usize> {
+        self.waiting.iter().position(|job| job.id == *id).map(|place| place + 1)
     }
 
-    /// Keeps `status` as the answer to whoever sends this id again.
-    pub fn remember(&mut self, status: JobStatus) {
-        if let Some(known) = self.remembered.iter_mut().find(|s| s.id == status.id) {
-            *known = status;
-            return;
-        }
-        if self.remembered.len() == REMEMBERED_MAX {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back(status);
+    /// The one at `place` from the front, 0 is next; it leaves the queue.
+    pub fn take(&mut self, place: usize) -> Option<Waiting> {
+        (place < self.waiting.len()).then(|| self.waiting.remove(place))
     }
 
-    fn remembered(&self, id: &JobId) -> Option<&JobStatus> {
-        self.remembered.iter().find(|status| status.id == *id)
+    /// Takes `id` out.
+    pub fn remove(&mut self, id: &JobId) -> Option<Waiting> {
+        let place = self.waiting.iter().position(|job| job.id == *id)?;
+        Some(self.waiting.remove(place))
     }
 
-    /// Takes `id` out of the queue or asks it to stop; `None` if nobody knows it.
-    pub fn cancel(&mut self, id: &JobId) -> Option<Cancelled> {
-        if let Some(index) = self.waiting.iter().position(|job| job.id == *id) {
-            self.waiting.remove(index);
-            return Some(Cancelled::Waiting(id.clone()));
-        }
-        match &self.running {
-            Some((running, cancel)) if running == id => {
-                cancel.set();
-                Some(Cancelled::Running(id.clone()))
-            }
-            _ => self.remembered(id).map(|status| Cancelled::Ended(Box::new(status.clone()))),
-        }
+    /// Takes out all that `wanted` says.
+    pub fn remove_where(&mut self, wanted: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        self.waiting.extract_if(.., |job| wanted(job)).collect()
     }
 
-    /// Asks the running job to stop.
-    pub fn cancel_running(&mut self) -> Option<Cancelled> {
-        let id = self.running_id()?.clone();
-        self.cancel(&id)
+    /// In the order they will run.
+    pub fn iter(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter()
     }
 
-    /// Cancels everything that waits or runs.
-    pub fn cancel_all(&mut self) -> Vec<Cancelled> {
-        let mut cancelled: Vec<_> = self.waiting.drain(..).map(|job| Cancelled::Waiting(job.id)).collect();
-        cancelled.extend(self.cancel_running());
-        cancelled
-    }
-
-    /// How many jobs wait.
-    pub fn waiting(&self) -> usize {
+    /// How many wait.
+    pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// The job on the worker.
-    pub fn running_id(&self) -> Option<&JobId> {
-        self.running.as_ref().map(|(id, _)| id)
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
+}
+
+/// The point in time that is `left` from now.
+pub fn due(left: Option<Duration>) -> Option<Instant> {
+    left.and_then(|left| Instant::now().checked_add(left))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diffusion::presets::{PackDefaults, Preset};
-    use crate::diffusion::request::{Limits, RawRequest};
-    use crate::jobs::status::Phase;
-
-    fn request() -> GenerationRequest {
-        let pack = PackDefaults::new(
-            Preset {
-                width: 64,
-                height: 64,
-                steps: 2,
-                guidance_scale: 1.0,
-                scheduler: None,
-                unet: "unet".to_owned(),
-                time_cond_proj_dim: None,
-                decoder: crate::diffusion::decoding::Decoder::Full,
-            },
-            16,
-        );
-        let raw = RawRequest { prompt: "a fox".to_owned(), ..RawRequest::default() };
-        GenerationRequest::new(raw, &Limits::default(), &pack, || 0).expect("valid")
-    }
 
     fn id(text: &str) -> JobId {
         JobId::parse(text).expect("valid")
     }
 
-    fn submit(queue: &mut Queue, text: &str) -> Admission {
-        queue.submit(id(text), request())
+    fn push(queue: &mut Queue, number: u64, priority: i64) -> usize {
+        let (id, cost) = (id(&format!("j{number}")), Cost::default());
+        queue.push(Waiting { number, id, priority, due: None, cost, fleet: false })
     }
 
-    fn start(queue: &mut Queue) -> Job {
-        let job = queue.start_next().expect("a job waits");
-        queue.remember(JobStatus::new(&job.id, "n", Phase::Running));
-        job
-    }
-
-    #[test]
-    fn jobs_run_one_at_a_time_in_order() {
-        let mut queue = Queue::new(8);
-        assert_eq!(submit(&mut queue, "a"), Admission::Queued { position: 1 });
-        assert_eq!(submit(&mut queue, "b"), Admission::Queued { position: 2 });
-        assert_eq!(start(&mut queue).id, id("a"));
-        assert!(queue.start_next().is_none(), "the worker is busy");
-        queue.finish_running();
-        assert_eq!(start(&mut queue).id, id("b"));
+    fn order(queue: &mut Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.take(0)).map(|job| job.number).collect()
     }
 
     #[test]
-    fn the_queue_is_full_at_its_capacity_and_not_before() {
-        let mut queue = Queue::new(2);
-        submit(&mut queue, "running");
-        start(&mut queue);
-        assert_eq!(submit(&mut queue, "a"), Admission::Queued { position: 1 });
-        assert_eq!(submit(&mut queue, "b"), Admission::Queued { position: 2 });
-        assert_eq!(submit(&mut queue, "c"), Admission::Full { capacity: 2 });
-        queue.cancel(&id("a"));
-        assert_eq!(submit(&mut queue, "c"), Admission::Queued { position: 2 });
+    fn equals_run_in_the_order_they_came_and_higher_priorities_before_them() {
+        let mut queue = Queue::default();
+        assert_eq!([push(&mut queue, 1, 0), push(&mut queue, 2, 0)], [1, 2]);
+        assert_eq!(push(&mut queue, 3, 5), 1);
+        assert_eq!(push(&mut queue, 4, -5), 4);
+        assert_eq!(push(&mut queue, 5, 5), 2);
+        assert_eq!(queue.ahead_of(0).len(), 4);
+        assert_eq!(queue.ahead_of(6).len(), 0);
+        assert_eq!(queue.position(&id("j2")), Some(4));
+        assert_eq!(order(&mut queue), [3, 5, 1, 2, 4]);
     }
 
     #[test]
-    fn a_known_id_is_answered_wherever_it_is() {
-        let mut queue = Queue::new(8);
-        submit(&mut queue, "a");
-        assert_eq!(submit(&mut queue, "a"), Admission::AlreadyQueued { position: 1 });
-        start(&mut queue);
-        let Admission::Known(status) = submit(&mut queue, "a") else {
-            panic!("a runs");
-        };
-        assert_eq!(status.status, Phase::Running);
-        queue.finish_running();
-        queue.remember(JobStatus::new(&id("a"), "n", Phase::Succeeded));
-        let Admission::Known(status) = submit(&mut queue, "a") else {
-            panic!("a ran");
-        };
-        assert_eq!(status.status, Phase::Succeeded);
-        assert!(queue.start_next().is_none());
-    }
-
-    #[test]
-    fn memory_of_ended_jobs_is_bounded() {
-        let mut queue = Queue::new(1);
-        for n in 0..2 * REMEMBERED_MAX {
-            queue.remember(JobStatus::new(&id(&n.to_string()), "n", Phase::Failed));
+    fn a_job_that_ran_when_the_process_died_comes_back_to_its_place() {
+        let mut queue = Queue::default();
+        for number in [7, 5, 6] {
+            push(&mut queue, number, 0);
         }
-        assert_eq!(queue.remembered.len(), REMEMBERED_MAX);
-        assert_eq!(submit(&mut queue, "0"), Admission::Queued { position: 1 });
+        assert_eq!(order(&mut queue), [5, 6, 7]);
     }
 
     #[test]
-    fn cancelling_reaches_waiting_running_and_ended_jobs() {
-        let mut queue = Queue::new(8);
-        for name in ["a", "b", "c"] {
-            submit(&mut queue, name);
+    fn jobs_leave_by_name_or_by_what_they_are() {
+        let mut queue = Queue::default();
+        for number in 1..6 {
+            push(&mut queue, number, 0);
         }
-        let running = start(&mut queue);
-        assert_eq!(queue.cancel(&id("b")), Some(Cancelled::Waiting(id("b"))));
-        assert!(!running.cancel.is_set());
-        assert_eq!(queue.cancel_running(), Some(Cancelled::Running(id("a"))));
-        assert!(running.cancel.is_set());
-        assert_eq!(queue.cancel(&id("nobody")), None);
-        assert_eq!(queue.cancel_all(), [Cancelled::Waiting(id("c")), Cancelled::Running(id("a"))]);
-        queue.finish_running();
-        queue.remember(JobStatus::new(&id("a"), "n", Phase::Cancelled));
-        assert!(matches!(queue.cancel(&id("a")), Some(Cancelled::Ended(_))));
-        assert_eq!(queue.cancel_running(), None);
+        assert_eq!(queue.remove(&id("j3")).map(|job| job.number), Some(3));
+        assert_eq!(queue.remove(&id("j3")), None);
+        let odd = queue.remove_where(|job| job.number % 2 == 1);
+        assert_eq!(odd.iter().map(|job| job.number).collect::<Vec<_>>(), [1, 5]);
+        assert_eq!((queue.len(), queue.is_empty()), (2, false));
+        assert_eq!(order(&mut queue), [2, 4]);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::status::{API, ErrorBody};
-use super::{JobId, PackInfo};
+pub use super::defaults::ConfigReport;
+use super::status::{API, ErrorBody, JobStatus, Phase};
+use super::{JobId, PackInfo, schema};
 use crate::diffusion::request::Limits;
 
 /// What the node is doing, in one word.
@@ -20,6 +21,8 @@ pub enum NodeState {
     Idle,
     /// A picture is being made.
     Generating,
+    /// Jobs wait and do not start: `set/paused`.
+    Paused,
     /// It cannot work until somebody acts; `error` says on what.
     Error,
     /// Going away.
@@ -50,6 +53,14 @@ pub struct StateReport {
     /// About how many seconds until the running job's picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_s: Option<u64>,
+    /// `set/paused` is on.
+    pub paused: bool,
+    /// How many seconds the last picture took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_duration_s: Option<f64>,
+    /// Of the processor, in degrees Celsius, where the machine says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temp_c: Option<f64>,
     /// What keeps the node from working.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,
@@ -67,8 +78,20 @@ impl StateReport {
             steps: None,
             progress: None,
             eta_s: None,
+            paused: false,
+            last_duration_s: None,
+            temp_c: None,
             error: None,
         }
+    }
+
+    /// Whether `other` says nothing new: a degree more or less does not count.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let near = match (self.temp_c, other.temp_c) {
+            (Some(one), Some(two)) => (one - two).abs() < 2.0,
+            (one, two) => one == two,
+        };
+        near && *self == Self { temp_c: self.temp_c, ..other.clone() }
     }
 }
 
@@ -142,6 +165,8 @@ pub struct InfoReport {
     pub limits: LimitsReport,
     /// The formats on `image`.
     pub content_types: Vec<String>,
+    /// JSON Schema of a request.
+    pub request: serde_json::Value,
 }
 
 impl InfoReport {
@@ -160,12 +185,13 @@ impl InfoReport {
                 queue_capacity,
             },
             content_types: vec!["image/png".to_owned()],
+            request: schema::request(limits, packs),
         }
     }
 }
 
 /// The JSON on `image/meta`; retained, published right after the bytes it describes.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageMeta {
     /// [`API`].
     pub api: u32,
@@ -181,8 +207,9 @@ pub struct ImageMeta {
     pub height: usize,
     /// `image/png`.
     pub content_type: String,
-    /// What the picture shows.
-    pub prompt: String,
+    /// What the picture shows; absent with `[privacy] embed_parameters = false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// Its place among the pictures of the job, from 0.
     pub index: usize,
     /// How many pictures the job gives out.
@@ -198,6 +225,25 @@ pub struct ImageMeta {
     pub model: String,
     /// When, RFC 3339 in UTC.
     pub created: String,
+}
+
+/// The JSON on `event`: a job's end, for automations. Not retained.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub event_type: Phase,
+    /// The job.
+    pub id: JobId,
+    /// Failed: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+}
+
+impl Event {
+    /// Of a terminal status.
+    pub fn of(status: &JobStatus) -> Self {
+        Self { event_type: status.status, id: status.id.clone(), error: status.error.clone() }
+    }
 }
 
 /// `time` as RFC 3339 in UTC, to the second. Times before 1970 become 1970: a board without a clock starts there.

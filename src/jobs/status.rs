@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::report::ImageMeta;
 use super::{GenerateError, JobId};
 use crate::diffusion::request::FieldError;
 
@@ -11,7 +12,7 @@ use crate::diffusion::request::FieldError;
 pub const API: u32 = 1;
 
 /// The words of a job's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Waits.
@@ -36,7 +37,7 @@ impl Phase {
 }
 
 /// Why a job failed or a request was rejected.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// A stable word for programs.
     pub code: String,
@@ -48,12 +49,15 @@ pub struct ErrorBody {
     pub value: Option<String>,
     /// For people: what is allowed, or what to do.
     pub message: String,
+    /// `deadline`: about how many seconds it would have taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_s: Option<u64>,
 }
 
 impl ErrorBody {
     /// An error that no single field is to blame for.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), field: None, value: None, message: message.into() }
+        Self { code: code.to_owned(), field: None, value: None, message: message.into(), estimate_s: None }
     }
 }
 
@@ -64,12 +68,13 @@ impl From<FieldError> for ErrorBody {
             field: Some(error.field),
             value: Some(error.value),
             message: error.message,
+            estimate_s: None,
         }
     }
 }
 
 /// Where the picture is and how to check it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageBody {
     /// The topic it was published on.
     pub topic: String,
@@ -90,8 +95,24 @@ pub struct ImageBody {
     pub similarity: Option<f32>,
 }
 
+impl ImageBody {
+    /// What `meta` says, of a picture published on `topic`.
+    pub fn of(meta: &ImageMeta, topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            bytes: meta.bytes,
+            sha256: meta.sha256.clone(),
+            content_type: meta.content_type.clone(),
+            width: meta.width,
+            height: meta.height,
+            seed: meta.seed,
+            similarity: meta.similarity,
+        }
+    }
+}
+
 /// The JSON on `job/<id>`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     /// [`API`].
     pub api: u32,
@@ -110,7 +131,7 @@ pub struct JobStatus {
     /// While running: denoising steps in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// While running: about how many seconds until the picture, once a step was timed.
+    /// While queued or running: about how many seconds until the picture, once jobs like it were timed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_s: Option<u64>,
     /// Failed or rejected: why.
@@ -120,7 +141,7 @@ pub struct JobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageBody>,
     /// Succeeded with several: all of them, in the order they were published.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageBody>,
 }
 
@@ -143,8 +164,8 @@ impl JobStatus {
     }
 
     /// Accepted; `position` 1 is next.
-    pub fn queued(id: &JobId, node: &str, position: usize) -> Self {
-        Self { position: Some(position), ..Self::new(id, node, Phase::Queued) }
+    pub fn queued(id: &JobId, node: &str, position: usize, eta: Option<Duration>) -> Self {
+        Self { position: Some(position), eta_s: eta.map(seconds), ..Self::new(id, node, Phase::Queued) }
     }
 
     /// On the worker, `step` of `steps` done.
@@ -152,7 +173,7 @@ impl JobStatus {
         Self {
             step: Some(step),
             steps: Some(steps),
-            eta_s: eta.map(|eta| eta.as_secs_f64().ceil() as u64),
+            eta_s: eta.map(seconds),
             ..Self::new(id, node, Phase::Running)
         }
     }
@@ -165,7 +186,7 @@ impl JobStatus {
     /// Ended without a picture: cancelled or failed.
     pub fn ended(id: &JobId, node: &str, error: GenerateError) -> Self {
         match error {
-            GenerateError::Cancelled => Self::new(id, node, Phase::Cancelled),
+            GenerateError::Cancelled | GenerateError::Interrupted => Self::new(id, node, Phase::Cancelled),
             GenerateError::Failed { code, message } => {
                 Self { error: Some(ErrorBody::new(code, message)), ..Self::new(id, node, Phase::Failed) }
             }
@@ -180,6 +201,11 @@ impl JobStatus {
     }
 }
 
+/// Whole seconds, up.
+fn seconds(eta: Duration) -> u64 {
+    eta.as_secs_f64().ceil() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +215,7 @@ mod tests {
         let id = JobId::parse("j1").expect("valid");
         let json = |status: &JobStatus| serde_json::to_value(status).expect("serialises");
         assert_eq!(
-            json(&JobStatus::queued(&id, "desk", 2)),
+            json(&JobStatus::queued(&id, "desk", 2, None)),
             serde_json::json!({"api": 1, "id": "j1", "node": "desk", "status": "queued", "position": 2})
         );
         let eta = Some(Duration::from_millis(2100));

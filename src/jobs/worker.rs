@@ -11,9 +11,27 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::queue::Job;
+use super::checkpoints::JobCheckpoints;
+use super::stop::{Stop, StopFlag};
 use super::{GenerateError, GeneratePictures, JobId, Picture};
+use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::Progress;
+use crate::diffusion::request::GenerationRequest;
+
+/// One job for the worker.
+#[derive(Debug)]
+pub struct Job {
+    /// Its number in the store.
+    pub number: u64,
+    /// Its name outside.
+    pub id: JobId,
+    /// What to make.
+    pub request: GenerationRequest,
+    /// Set to stop it.
+    pub stop: StopFlag,
+    /// Where it keeps what it has made so far.
+    pub checkpoints: JobCheckpoints,
+}
 
 /// What the worker tells the daemon's loop.
 #[derive(Debug)]
@@ -82,9 +100,9 @@ fn work(
     inbox: &std_mpsc::Receiver<Job>,
     events: &mpsc::Sender<WorkerEvent>,
 ) {
-    for job in inbox {
+    for mut job in inbox {
         let span = tracing::info_span!("job", job_id = %job.id);
-        let outcome = span.in_scope(|| run(generator.as_mut(), &job, events));
+        let outcome = span.in_scope(|| run(generator.as_mut(), &mut job, events));
         let job = Box::new(job);
         if events.blocking_send(WorkerEvent::Finished { job, outcome }).is_err() {
             return;
@@ -95,19 +113,21 @@ fn work(
 /// Makes the pictures of one job; a panic in it becomes a failed job, not a dead daemon.
 fn run(
     generator: &mut dyn GeneratePictures,
-    job: &Job,
+    job: &mut Job,
     events: &mpsc::Sender<WorkerEvent>,
 ) -> Result<Vec<Finished>, GenerateError> {
     let started = Instant::now();
+    let Job { id, request, stop, checkpoints, .. } = job;
     let mut observer = |progress| {
         // Progress is a courtesy: inference does not wait for a slow listener.
-        let _ = events.try_send(WorkerEvent::Progress { id: job.id.clone(), progress });
-        if job.cancel.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let _ = events.try_send(WorkerEvent::Progress { id: id.clone(), progress });
+        if stop.get().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    if job.cancel.is_set() {
-        return Err(GenerateError::Cancelled);
+    if stop.get().is_some() {
+        return Err(stopped(stop));
     }
-    let attempt = AssertUnwindSafe(|| generator.generate(&job.request, &mut observer));
+    let checkpoints: &mut dyn Checkpoints = checkpoints;
+    let attempt = AssertUnwindSafe(|| generator.generate(request, checkpoints, &mut observer));
     let outcome = catch_unwind(attempt).unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
@@ -119,16 +139,32 @@ fn run(
             message: format!("a bug in easeld stopped this picture: {message}"),
         })
     });
+    let outcome = outcome.map_err(|error| match error {
+        GenerateError::Cancelled => stopped(stop),
+        error => error,
+    });
     let duration_ms = started.elapsed().as_millis() as u64;
     match &outcome {
         Ok(pictures) => tracing::debug!(duration_ms, pictures = pictures.len(), "job made"),
         Err(GenerateError::Cancelled) => tracing::info!(duration_ms, "job cancelled"),
+        Err(GenerateError::Interrupted) => {
+            tracing::info!(duration_ms, "job interrupted; it goes on at the next start")
+        }
         Err(GenerateError::Failed { code, message }) => {
             tracing::error!(duration_ms, code, "job failed: {message}");
         }
     }
     let digested = |picture: Picture| Finished { sha256: hex(&Sha256::digest(&picture.png)), picture };
     outcome.map(|pictures| pictures.into_iter().map(digested).collect())
+}
+
+/// What a stop means for the job.
+fn stopped(stop: &StopFlag) -> GenerateError {
+    match stop.get() {
+        Some(Stop::Interrupted) => GenerateError::Interrupted,
+        Some(Stop::Late) => GenerateError::late(),
+        Some(Stop::Cancelled) | None => GenerateError::Cancelled,
+    }
 }
 
 /// Lower-case hexadecimal.

@@ -1,8 +1,11 @@
 //! Tests of `worker`: outcomes, cancellation between steps, panics contained.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::diffusion::presets::{PackDefaults, Preset};
 use crate::diffusion::request::{GenerationRequest, Limits, RawRequest};
+use crate::jobs::store::Store;
 
 /// Does what its prompt says, so that one generator serves every test.
 struct ByPrompt;
@@ -11,6 +14,7 @@ impl GeneratePictures for ByPrompt {
     fn generate(
         &mut self,
         request: &GenerationRequest,
+        _: &mut dyn Checkpoints,
         observer: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Picture>, GenerateError> {
         assert!(request.prompt != "panic", "as the prompt says");
@@ -51,10 +55,13 @@ fn job(prompt: &str) -> Job {
         16,
     );
     let raw = RawRequest { prompt: prompt.to_owned(), ..RawRequest::default() };
+    let (stop, store) = (StopFlag::default(), Arc::new(Store::in_memory()));
     Job {
+        number: 0,
         id: JobId::generate(),
         request: GenerationRequest::new(raw, &Limits::default(), &pack, || 7).expect("valid"),
-        cancel: Default::default(),
+        stop: stop.clone(),
+        checkpoints: JobCheckpoints::new(store, 0, "pack", None, stop),
     }
 }
 
@@ -86,13 +93,29 @@ fn a_running_job_stops_at_the_next_step_and_the_worker_goes_on() {
     let (sender, mut events) = mpsc::channel(8);
     let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
     let endless = job("endless");
-    let cancel = endless.cancel.clone();
+    let stop = endless.stop.clone();
     worker.start(endless).expect("alive");
     events.blocking_recv().expect("it started");
-    cancel.set();
+    stop.set(Stop::Cancelled);
     assert_eq!(outcome(&mut events).0, Err(GenerateError::Cancelled));
     worker.start(job("a fox")).expect("alive");
     assert!(outcome(&mut events).0.is_ok());
+}
+
+#[test]
+fn why_a_job_was_stopped_is_what_becomes_of_it() {
+    let (sender, mut events) = mpsc::channel(8);
+    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    for (stop, becomes) in [
+        (Stop::Interrupted, GenerateError::Interrupted),
+        (Stop::Late, GenerateError::late()),
+        (Stop::Cancelled, GenerateError::Cancelled),
+    ] {
+        let endless = job("endless");
+        endless.stop.set(stop);
+        worker.start(endless).expect("alive");
+        assert_eq!(outcome(&mut events).0, Err(becomes));
+    }
 }
 
 #[test]
@@ -114,11 +137,11 @@ fn inference_does_not_wait_for_a_listener_that_is_behind() {
     let (sender, mut events) = mpsc::channel(1);
     let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
     let endless = job("endless");
-    let cancel = endless.cancel.clone();
+    let stop = endless.stop.clone();
     worker.start(endless).expect("alive");
     // Nobody reads: the channel is full after one event, and steps go on.
     thread::sleep(std::time::Duration::from_millis(50));
-    cancel.set();
+    stop.set(Stop::Cancelled);
     let (result, progress) = outcome(&mut events);
     assert_eq!(result, Err(GenerateError::Cancelled));
     assert!(progress <= 2, "{progress} events through a channel of one");

@@ -1,7 +1,7 @@
 //! Events that the daemon has not taken yet, and the acknowledgements that wait for that;
 //! `connection` keeps it.
 //!
-//! A message is acknowledged to the broker when the daemon takes it, so the receive maximum bounds
+//! A message is acknowledged to the broker when the daemon has dealt with it, so the receive maximum bounds
 //! what lies here and a slow daemon slows the broker down. The connection is polled meanwhile.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Publish;
 
-use super::{Incoming, MqttEvent};
+use super::{Incoming, MqttEvent, Receipt};
 
 /// Most payload bytes of QoS 0 messages kept for a slow daemon: nothing holds their sender back.
 const MAX_UNACKNOWLEDGED_BYTES: usize = 16 << 20;
@@ -114,6 +114,15 @@ fn incoming(publish: Publish) -> Option<Incoming> {
         content_type: properties.content_type,
         response_topic: properties.response_topic,
         correlation_data: properties.correlation_data,
+        expiry_s: properties.message_expiry_interval,
+        client: properties
+            .user_properties
+            .into_iter()
+            .find(|(name, _)| name == "client")
+            .map(|(_, value)| value),
+        packet_id: (publish.qos != QoS::AtMostOnce).then_some(publish.pkid),
+        duplicate: publish.dup,
+        receipt: Receipt::default(),
     })
 }
 

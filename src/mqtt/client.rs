@@ -70,6 +70,10 @@ pub(super) type Outcome = Result<(), PublishError>;
 pub(super) enum Request {
     /// Publish and say how it went.
     Publish { publication: Publication, done: oneshot::Sender<Outcome> },
+    /// Hear this filter, too.
+    Subscribe { filter: String },
+    /// Hear it no more.
+    Unsubscribe { filter: String },
     /// Send everything that waits, then this, then DISCONNECT.
     Stop { last: Publication, done: oneshot::Sender<Outcome> },
 }
@@ -106,6 +110,16 @@ impl Client {
     pub async fn stop(self, last: Publication) -> Result<(), PublishError> {
         let (done, outcome) = oneshot::channel();
         self.ask(Request::Stop { last, done }, outcome).await
+    }
+
+    /// Hears `filter` from now on, after reconnects too. What the broker says to it comes as an event if it is a refusal.
+    pub async fn subscribe(&self, filter: impl Into<String>) {
+        let _ = self.commands.send(Request::Subscribe { filter: filter.into() }).await;
+    }
+
+    /// Hears `filter` no more.
+    pub async fn unsubscribe(&self, filter: impl Into<String>) {
+        let _ = self.commands.send(Request::Unsubscribe { filter: filter.into() }).await;
     }
 
     async fn ask(&self, request: Request, outcome: oneshot::Receiver<Outcome>) -> Outcome {

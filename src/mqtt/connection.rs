@@ -5,6 +5,7 @@
 //! taken up while the library is connecting or writing. The library's `poll` is never dropped halfway
 //! unless the connection is given up with it.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::client::{Outcome, Request};
 use super::link::Link;
 use super::outbox::Outbox;
 use super::reasons::{self, Loss, LossKind};
+use super::receipt::{Receipt, Returned};
 use super::{ClientSettings, MqttEvent, PublishError};
 
 /// This many connections closed without a word, each within this time, look like two clients that
@@ -41,6 +43,14 @@ pub(super) struct Connection {
     hang_ups: u32,
     /// The reason last told, so that each is told once.
     told: Option<String>,
+    /// Counts connections, so that no message of an earlier one is acknowledged on a later one.
+    number: u64,
+    /// Messages that were dealt with.
+    returned: mpsc::UnboundedReceiver<Returned>,
+    /// Goes into receipts.
+    give_back: mpsc::UnboundedSender<Returned>,
+    /// Filters asked for whose answer has not come, a list for each packet.
+    asked: VecDeque<Vec<String>>,
 }
 
 /// A stop under way.
@@ -71,6 +81,8 @@ impl Connection {
         requests: mpsc::Receiver<Request>,
         events: mpsc::Sender<MqttEvent>,
     ) -> Connection {
+        // At most the receive maximum lies in it.
+        let (give_back, returned) = mpsc::unbounded_channel();
         Connection {
             settings,
             requests,
@@ -81,6 +93,10 @@ impl Connection {
             failures: 0,
             hang_ups: 0,
             told: None,
+            number: 0,
+            returned,
+            give_back,
+            asked: VecDeque::new(),
         }
     }
 
@@ -88,6 +104,8 @@ impl Connection {
     pub(super) async fn run(mut self) {
         loop {
             let (mut link, mut eventloop) = Link::open(&self.settings);
+            self.number += 1;
+            self.asked.clear();
             let End::Lost(loss) = self.serve(&mut link, &mut eventloop).await else {
                 break;
             };
@@ -139,17 +157,22 @@ impl Connection {
                     return Err(if stopping { End::Stopped } else { Loss::of(link.overdue()).into() });
                 }
                 request = self.requests.recv() => {
-                    self.accept(request, link.is_online())?;
+                    self.accept(request, Some(link))?;
                     link.send(&mut self.outbox);
                 }
+                Some((number, packet_id)) = self.returned.recv() => {
+                    if number == self.number {
+                        link.acknowledge(packet_id);
+                    }
+                }
                 permit = events.reserve(), if !self.backlog.is_empty() => {
-                    let Some((event, packet_id)) = self.backlog.pop() else { continue };
-                    // Nobody listens: the event goes nowhere, and the broker is not kept waiting.
+                    let Some((mut event, packet_id)) = self.backlog.pop() else { continue };
+                    if let (MqttEvent::Message(message), Some(packet_id)) = (&mut event, packet_id) {
+                        message.receipt = Receipt::new(self.number, packet_id, self.give_back.clone());
+                    }
+                    // Nobody listens: the event goes nowhere, which acknowledges it, and the broker is not kept waiting.
                     if let Ok(permit) = permit {
                         permit.send(event);
-                    }
-                    if let Some(packet_id) = packet_id {
-                        link.acknowledge(packet_id);
                     }
                 }
             }
@@ -165,19 +188,37 @@ impl Connection {
     }
 
     /// Takes up what a handle asks.
-    fn accept(&mut self, request: Option<Request>, online: bool) -> Result<(), End> {
+    fn accept(&mut self, request: Option<Request>, link: Option<&Link>) -> Result<(), End> {
+        let open = link.filter(|link| !link.is_connecting() && !link.is_closing());
+        let online = link.filter(|link| link.is_online());
         match request {
             None => return Err(End::Stopped), // every handle is gone
             Some(Request::Publish { done, .. } | Request::Stop { done, .. }) if self.farewell.is_some() => {
                 let _ = done.send(Err(PublishError::Stopped));
             }
             Some(Request::Publish { publication, done }) => self.outbox.push(publication, done),
+            Some(Request::Subscribe { filter }) => {
+                if !self.settings.subscriptions.contains(&filter) {
+                    self.settings.subscriptions.push(filter.clone());
+                    if let Some(link) = open {
+                        link.subscribe(&filter);
+                        self.asked.push_back(vec![filter]);
+                    }
+                }
+            }
+            Some(Request::Unsubscribe { filter }) => {
+                self.settings.subscriptions.retain(|known| *known != filter);
+                // Asked for even when it stands in the broker's session only.
+                if let Some(link) = open {
+                    link.unsubscribe(&filter);
+                }
+            }
             Some(Request::Stop { last, done }) => {
                 let (last_done, last_outcome) = oneshot::channel();
                 self.outbox.push_last(last, last_done);
                 let deadline = Instant::now() + self.settings.stop_limit;
                 self.farewell = Some(Farewell { deadline, last: last_outcome, done });
-                if !online {
+                if online.is_none() {
                     return Err(End::Stopped);
                 }
             }
@@ -194,6 +235,8 @@ impl Connection {
                     "the broker accepted the connection"
                 );
                 link.connected(&connack, &self.settings, eventloop).map_err(Loss::of)?;
+                let ClientSettings { subscriptions, retained_subscriptions, .. } = &self.settings;
+                self.asked.push_back([&subscriptions[..], retained_subscriptions].concat());
                 self.backlog.connection_up(connack.session_present);
                 if link.is_online() {
                     self.online(link);
@@ -201,8 +244,9 @@ impl Connection {
             }
             Event::Incoming(Packet::SubAck(suback)) => {
                 self.report_refused_subscriptions(&suback);
-                link.subscribed();
-                self.online(link);
+                if link.subscribed() {
+                    self.online(link);
+                }
             }
             Event::Incoming(Packet::Publish(publish)) => self.backlog.push_message(publish),
             Event::Incoming(Packet::PubAck(puback)) => self.acknowledged(&puback),
@@ -224,7 +268,8 @@ impl Connection {
     }
 
     fn report_refused_subscriptions(&mut self, suback: &SubAck) {
-        for (filter, code) in self.settings.subscriptions.iter().zip(&suback.return_codes) {
+        let asked = self.asked.pop_front().unwrap_or_default();
+        for (filter, code) in asked.iter().zip(&suback.return_codes) {
             if let Some(reason) = reasons::refused_subscription(*code) {
                 tracing::error!(filter, reason, "the broker refused a subscription");
                 let filter = filter.clone();
@@ -293,10 +338,12 @@ impl Connection {
             tokio::select! {
                 () = sleep_until(until) => return ControlFlow::Continue(()),
                 request = self.requests.recv() => {
-                    if self.accept(request, false).is_err() {
+                    if self.accept(request, None).is_err() {
                         return ControlFlow::Break(());
                     }
                 }
+                // Dealt with after its connection was lost: the broker sends it again.
+                Some(_) = self.returned.recv() => {}
                 permit = events.reserve(), if !self.backlog.is_empty() => {
                     if let (Some((event, _)), Ok(permit)) = (self.backlog.pop(), permit) {
                         permit.send(event);

@@ -142,27 +142,39 @@ impl Link {
         if !self.retain_available {
             tracing::warn!("the broker retains nothing: displays see only what comes while they listen");
         }
-        if settings.subscriptions.is_empty() {
+        if settings.subscriptions.is_empty() && settings.retained_subscriptions.is_empty() {
             self.enter(Phase::Online);
             return Ok(());
         }
         self.enter(Phase::Subscribing);
-        let filters = settings.subscriptions.iter().map(|path| Filter {
-            path: path.clone(),
-            qos: QoS::AtLeastOnce,
-            nolocal: false,
-            // The flag as the sender set it: only so a retained command is told from another.
-            preserve_retain: true,
-            retain_forward_rule: RetainForwardRule::Never,
-        });
+        let plain = settings.subscriptions.iter().map(|path| filter(path, false));
+        let retained = settings.retained_subscriptions.iter().map(|path| filter(path, true));
         self.requests
-            .try_subscribe_many(filters)
+            .try_subscribe_many(plain.chain(retained))
             .map_err(|_| format!("a topic filter is not valid: {}", settings.subscriptions.join(", ")))
     }
 
-    /// The broker has answered the subscription.
-    pub(super) fn subscribed(&mut self) {
-        self.enter(Phase::Online);
+    /// The broker has answered a subscription; whether that brought the connection online.
+    pub(super) fn subscribed(&mut self) -> bool {
+        let first = self.phase == Phase::Subscribing;
+        if first {
+            self.enter(Phase::Online);
+        }
+        first
+    }
+
+    /// Asks for one more filter.
+    pub(super) fn subscribe(&self, path: &str) {
+        if self.requests.try_subscribe_many([filter(path, false)]).is_err() {
+            tracing::warn!(path, "no room for a subscription; it is asked for at the next connection");
+        }
+    }
+
+    /// Asks for no more messages of a filter.
+    pub(super) fn unsubscribe(&self, path: &str) {
+        if self.requests.try_unsubscribe(path).is_err() {
+            tracing::warn!(path, "no room to end a subscription");
+        }
     }
 
     /// Sends from the outbox what the window takes.
@@ -225,6 +237,21 @@ impl Link {
             Phase::Subscribing => "the broker does not answer the subscription",
             Phase::Online | Phase::Closing => "the connection is stuck: the broker takes no data",
         }
+    }
+}
+
+/// A subscription at QoS 1 that hears what the broker has kept only if it `wants_retained`.
+fn filter(path: &str, wants_retained: bool) -> Filter {
+    Filter {
+        path: path.to_owned(),
+        qos: QoS::AtLeastOnce,
+        nolocal: false,
+        // The flag as the sender set it: only so a retained command is told from another.
+        preserve_retain: true,
+        retain_forward_rule: match wants_retained {
+            true => RetainForwardRule::OnEverySubscribe,
+            false => RetainForwardRule::Never,
+        },
     }
 }
 

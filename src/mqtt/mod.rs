@@ -21,6 +21,7 @@ mod files;
 mod link;
 mod outbox;
 mod reasons;
+mod receipt;
 mod settings;
 mod tls;
 pub mod topics;
@@ -31,12 +32,13 @@ pub use backoff::Backoff;
 pub use broker::{BrokerError, EmbeddedBroker};
 pub use client::{Client, PublishError};
 pub use config::{ConfigProblem, MqttConfig};
+pub use receipt::Receipt;
 pub use settings::{ClientSettings, Credentials};
 pub use topics::{Command, TopicError, Topics};
 pub use url::Endpoint;
 
 /// A message that came in on a subscribed topic.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Incoming {
     /// Full topic name.
     pub topic: String,
@@ -51,6 +53,16 @@ pub struct Incoming {
     pub response_topic: Option<String>,
     /// MQTT 5 correlation data, when the sender gave some.
     pub correlation_data: Option<Bytes>,
+    /// What is left of the MQTT 5 message expiry, in seconds, when the sender gave one: the broker counts it down.
+    pub expiry_s: Option<u32>,
+    /// MQTT 5 user property `client`, when the sender gave one: MQTT itself does not say who sent a message.
+    pub client: Option<String>,
+    /// MQTT's packet id, for a message that is acknowledged.
+    pub packet_id: Option<u16>,
+    /// The broker may have sent it before.
+    pub duplicate: bool,
+    /// Acknowledges the message when it is dropped.
+    pub receipt: Receipt,
 }
 
 /// A message to publish, at QoS 1.
@@ -93,6 +105,6 @@ pub enum MqttEvent {
         /// For people: the broker's reason.
         reason: String,
     },
-    /// A message arrived. It is acknowledged to the broker when the receiver takes it.
+    /// A message arrived. It is acknowledged to the broker when its [`Receipt`] is dropped.
     Message(Incoming),
 }

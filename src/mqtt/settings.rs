@@ -38,6 +38,8 @@ pub struct ClientSettings {
     pub will: Option<Publication>,
     /// Topic filters to hear, at QoS 1, without what the broker has retained.
     pub subscriptions: Vec<String>,
+    /// Topic filters to hear with what the broker has retained, after each connection anew.
+    pub retained_subscriptions: Vec<String>,
     /// Largest packet we take, in bytes; announced, so the broker drops larger ones.
     pub max_incoming: u32,
     /// Longest silence before a ping, at least 5 s (the library's floor).
@@ -61,6 +63,7 @@ impl ClientSettings {
             client_id: client_id.into(),
             will: None,
             subscriptions: Vec::new(),
+            retained_subscriptions: Vec::new(),
             max_incoming: 8 << 20,
             keep_alive: Duration::from_secs(60),
             session_expiry: Duration::from_secs(3600),

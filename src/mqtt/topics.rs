@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Topics {
     /// `<prefix>/<node>`, without a trailing slash.
     base: String,
+    /// `<prefix>/fleet`, which no node may be named.
+    fleet: String,
 }
 
 /// What an inbound topic asks for.
@@ -17,6 +19,14 @@ pub enum Command {
     Generate,
     /// `cancel`: a job id, `all`, or nothing for the current job.
     Cancel,
+    /// `delete`: the id of a job whose pictures are to go from the history.
+    Delete,
+    /// `again`: the newest request once more.
+    Again,
+    /// `<prefix>/fleet/generate`, shared by the nodes of a fleet.
+    FleetGenerate,
+    /// `<prefix>/fleet/cancel`, heard by all of them.
+    FleetCancel,
     /// `set/<key>`: a new default.
     Set {
         /// Which default.
@@ -56,7 +66,7 @@ impl Topics {
         if !valid_node_name(node) {
             return Err(TopicError::Node(node.to_owned()));
         }
-        Ok(Topics { base: format!("{prefix}/{node}") })
+        Ok(Topics { base: format!("{prefix}/{node}"), fleet: format!("{prefix}/fleet") })
     }
 
     /// Out, retained, last will: `online` or `offline`.
@@ -82,6 +92,56 @@ impl Topics {
     /// In: stop a job.
     pub fn cancel(&self) -> String {
         self.under("cancel")
+    }
+
+    /// In: take a job's pictures out of the history.
+    pub fn delete(&self) -> String {
+        self.under("delete")
+    }
+
+    /// In: the newest request once more.
+    pub fn again(&self) -> String {
+        self.under("again")
+    }
+
+    /// Out: each job's end, for automations.
+    pub fn event(&self) -> String {
+        self.under("event")
+    }
+
+    /// In, for all nodes of a fleet: stop a job.
+    pub fn fleet_cancel(&self) -> String {
+        format!("{}/cancel", self.fleet)
+    }
+
+    /// In, for one node of `group` at a time: a prompt.
+    pub fn fleet_share(&self, group: &str) -> String {
+        format!("$share/{group}/{}/generate", self.fleet)
+    }
+
+    /// Out, retained: the node whose picture counts for the fleet's job `id`.
+    pub fn fleet_claim(&self, id: &str) -> String {
+        format!("{}/claim/{id}", self.fleet)
+    }
+
+    /// Out, retained: whether any node below this prefix is there.
+    pub fn every_status(&self) -> String {
+        format!("{}/+/status", self.prefix())
+    }
+
+    /// The job whose claim is on `topic`.
+    pub fn claimed_id<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.fleet)?.strip_prefix("/claim/")
+    }
+
+    /// The node whose status is on `topic`.
+    pub fn status_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let node = topic.strip_prefix(self.prefix())?.strip_prefix('/')?.strip_suffix("/status")?;
+        valid_node_name(node).then_some(node)
+    }
+
+    fn prefix(&self) -> &str {
+        self.fleet.strip_suffix("/fleet").unwrap_or_default()
     }
 
     /// Out: how the job `id` stands. The caller passes a valid job id (`[A-Za-z0-9_-]{1,64}`).
@@ -116,15 +176,22 @@ impl Topics {
 
     /// The filters a node listens on.
     pub fn subscriptions(&self) -> Vec<String> {
-        vec![self.generate(), self.cancel(), self.set("+")]
+        vec![self.generate(), self.cancel(), self.delete(), self.again(), self.set("+")]
     }
 
     /// Reads an inbound topic; `None` when it is not a command to this node.
     pub fn parse(&self, topic: &str) -> Option<Command> {
+        match topic.strip_prefix(&self.fleet) {
+            Some("/generate") => return Some(Command::FleetGenerate),
+            Some("/cancel") => return Some(Command::FleetCancel),
+            _ => {}
+        }
         let rest = topic.strip_prefix(&self.base)?.strip_prefix('/')?;
         match rest {
             "generate" => Some(Command::Generate),
             "cancel" => Some(Command::Cancel),
+            "delete" => Some(Command::Delete),
+            "again" => Some(Command::Again),
             _ => rest
                 .strip_prefix("set/")
                 .filter(|key| valid_name(key))
@@ -165,6 +232,10 @@ pub fn reply_allowed(topic: &str, prefixes: &[String]) -> bool {
 }
 
 /// Whether one may publish to `topic`: MQTT 5 section 4.7, and no control characters.
+pub fn is_topic(topic: &str) -> bool {
+    valid_topic(topic)
+}
+
 pub(super) fn valid_topic(topic: &str) -> bool {
     !topic.is_empty()
         && topic.len() <= usize::from(u16::MAX)
@@ -200,7 +271,13 @@ mod tests {
         }
         assert_eq!(
             topics.subscriptions(),
-            ["easel/kitchen/generate", "easel/kitchen/cancel", "easel/kitchen/set/+"]
+            [
+                "easel/kitchen/generate",
+                "easel/kitchen/cancel",
+                "easel/kitchen/delete",
+                "easel/kitchen/again",
+                "easel/kitchen/set/+"
+            ]
         );
     }
 
@@ -210,6 +287,10 @@ mod tests {
             let topics = Topics::new(prefix, node).unwrap();
             assert_eq!(topics.parse(&topics.generate()), Some(Command::Generate));
             assert_eq!(topics.parse(&topics.cancel()), Some(Command::Cancel));
+            assert_eq!(topics.parse(&topics.delete()), Some(Command::Delete));
+            assert_eq!(topics.parse(&topics.again()), Some(Command::Again));
+            assert_eq!(topics.parse(&topics.fleet_cancel()), Some(Command::FleetCancel));
+            assert_eq!(topics.parse(&format!("{prefix}/fleet/generate")), Some(Command::FleetGenerate));
             for key in ["steps", "guidance_scale", "negative-prompt", "A1"] {
                 assert_eq!(topics.parse(&topics.set(key)), Some(Command::Set { key: key.to_owned() }));
             }
@@ -217,8 +298,29 @@ mod tests {
     }
 
     #[test]
+    fn what_nodes_of_a_fleet_say_to_each_other_is_read() {
+        let topics = Topics::new("home/easel", "kitchen").unwrap();
+        assert_eq!(topics.fleet_share("g"), "$share/g/home/easel/fleet/generate");
+        assert_eq!(topics.every_status(), "home/easel/+/status");
+        assert_eq!(topics.claimed_id(&topics.fleet_claim("j-1")), Some("j-1"));
+        assert_eq!(topics.claimed_id("home/easel/fleet/generate"), None);
+        assert_eq!(topics.status_of("home/easel/attic/status"), Some("attic"));
+        for topic in [
+            "home/easel/attic/state",
+            "home/easel/a/b/status",
+            "easel/attic/status",
+            "home/easel/fleet/status",
+        ] {
+            assert_eq!(topics.status_of(topic), None, "{topic}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_command_to_this_node_is_none() {
         let topics = Topics::new("easel", "kitchen").unwrap();
+        for topic in ["easel/fleet", "easel/fleet/", "easel/fleet/set/steps", "easel/fleetgenerate"] {
+            assert_eq!(topics.parse(topic), None, "{topic}");
+        }
         let long = format!("easel/kitchen/set/{}", "k".repeat(65));
         for topic in [
             "",

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Daemon {
     child: Child,
     directory: TempDir,
+    url: String,
+    more: Vec<(String, String)>,
 }
 
 /// `easeld` with nothing of the tester's environment.
@@ -33,23 +35,47 @@ pub(crate) fn pack() -> PathBuf {
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/models/emoji")), PathBuf::from)
 }
 
+fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
+    let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
+    let mut command = easeld();
+    command
+        .arg("serve")
+        .env("EASELD__MQTT__URL", url)
+        .env("EASELD__NODE__NAME", NODE)
+        .env("EASELD__MODELS__DEFAULT", pack())
+        .env("EASELD__STATE__DIR", directory.path())
+        .envs(more.iter().map(|(name, value)| (name, value)));
+    command.stdout(Stdio::null()).stderr(log).spawn().expect("easeld starts")
+}
+
 impl Daemon {
     /// Starts `easeld serve` against the broker at `url` with `more` in the environment.
     pub(crate) fn start(url: &str, more: &[(&str, &str)]) -> Daemon {
-        let directory = TempDir::new().expect("a temporary directory");
-        let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
-        let child = easeld()
-            .arg("serve")
-            .env("EASELD__MQTT__URL", url)
-            .env("EASELD__NODE__NAME", NODE)
-            .env("EASELD__MODELS__DEFAULT", pack())
-            .env("EASELD__STATE__DIR", directory.path())
-            .envs(more.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("easeld starts");
-        Daemon { child, directory }
+        Daemon::start_in(TempDir::new().expect("a temporary directory"), url, more)
+    }
+
+    /// Starts it on a state directory that may hold something.
+    pub(crate) fn start_in(directory: TempDir, url: &str, more: &[(&str, &str)]) -> Daemon {
+        let more: Vec<_> =
+            more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let child = spawn(&directory, url, &more);
+        Daemon { child, directory, url: url.to_owned(), more }
+    }
+
+    /// Starts it again, on the state that it left. The log begins anew.
+    pub(crate) fn again(&mut self) {
+        self.kill();
+        self.child = spawn(&self.directory, &self.url, &self.more);
+    }
+
+    /// Its state directory.
+    pub(crate) fn state(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A variable of its environment, as it was when the program began.

@@ -34,6 +34,7 @@ pub struct Builder {
     acl: Option<String>,
     tls: bool,
     client_certificates: bool,
+    expired: bool,
     persistence: bool,
 }
 
@@ -74,6 +75,13 @@ impl Builder {
         self
     }
 
+    /// TLS with a certificate that has expired.
+    pub fn expired_certificate(mut self) -> Self {
+        self.tls = true;
+        self.expired = true;
+        self
+    }
+
     /// Keeps sessions and retained messages over a restart.
     pub fn persistent(mut self) -> Self {
         self.persistence = true;
@@ -96,7 +104,7 @@ impl Builder {
             conf.push(format!("acl_file {}", at("acl")));
         }
         if self.tls {
-            certificates(&directory);
+            certificates(&directory, self.expired);
             conf.push(format!("certfile {}", at("server.pem")));
             conf.push(format!("keyfile {}", at("server.key")));
             conf.push(format!("cafile {}", at("ca.pem")));
@@ -233,6 +241,15 @@ impl Mosquitto {
         subscriber
     }
 
+    /// Changes a line of the configuration; the next start heeds it.
+    pub fn set_line(&self, key: &str, value: &str) {
+        let file = self.directory.path().join("mosquitto.conf");
+        let conf = std::fs::read_to_string(&file).expect("its configuration");
+        let lines = conf.lines().filter(|line| !line.starts_with(key));
+        let changed: Vec<String> = lines.map(str::to_owned).chain([format!("{key} {value}")]).collect();
+        std::fs::write(&file, changed.join("\n") + "\n").expect("its configuration");
+    }
+
     /// Waits until the log has `text` at least `times`.
     pub fn wait_for_log(&self, text: &str, times: usize) {
         let until = Instant::now() + PATIENCE;
@@ -319,12 +336,16 @@ fn run(command: &mut Command) {
 }
 
 /// An authority, a certificate for `localhost`, and one for a client.
-fn certificates(directory: &TempDir) {
+fn certificates(directory: &TempDir, expired: bool) {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let named = |names: &[&str], common: &str| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, common);
+        if expired && common == "localhost" {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
         params
     };
     let ca_key = KeyPair::generate().expect("a key");

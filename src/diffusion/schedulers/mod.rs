@@ -58,7 +58,7 @@ pub use error::SchedulerError;
 pub use float::Float;
 pub use names::SchedulerName;
 pub use run::Run;
-pub use walk::Scheduler;
+pub use walk::{Scheduler, SchedulerState};
 
 /// Where a stochastic step takes its noise from: PyTorch's CPU generator in the daemon.
 pub trait NoiseSource<F> {

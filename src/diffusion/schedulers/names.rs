@@ -159,6 +159,13 @@ impl FromStr for SchedulerName {
     }
 }
 
+impl SchedulerName {
+    /// The names of the table, without the sigmas that may be appended.
+    pub fn table() -> impl Iterator<Item = &'static str> {
+        TABLE.iter().map(|entry| entry.name)
+    }
+}
+
 impl fmt::Display for SchedulerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::NoiseSource;
 use super::float::Float;
 use super::plan::{Combination, Kept, Plan, Stage};
@@ -22,7 +24,31 @@ pub struct Scheduler<F> {
     noise: Vec<F>,
 }
 
+/// What a solver remembers of the steps so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SchedulerState {
+    saved: Vec<f64>,
+    kept: Vec<Vec<f64>>,
+}
+
 impl<F: Float> Scheduler<F> {
+    /// What it remembers.
+    pub fn state(&self) -> SchedulerState {
+        SchedulerState { saved: self.saved.clone(), kept: self.kept.iter().cloned().collect() }
+    }
+
+    /// Whether `state` can be of a solver of this kind for samples of `size` numbers.
+    pub fn takes(&self, state: &SchedulerState, size: usize) -> bool {
+        [0, size].contains(&state.saved.len())
+            && state.kept.len() <= self.reach
+            && state.kept.iter().all(|kept| kept.len() == size)
+    }
+
+    /// Goes on from a state that it [`takes`](Scheduler::takes).
+    pub fn restore(&mut self, state: SchedulerState) {
+        (self.saved, self.kept) = (state.saved, state.kept.into());
+    }
+
     pub(super) fn new(plan: Plan) -> Self {
         Self {
             timesteps: plan.stages.iter().map(|stage| stage.timestep).collect(),

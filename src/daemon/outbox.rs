@@ -1,0 +1,238 @@
+//! The ends of jobs, from the store to the broker: pictures first, each acknowledged, then the one terminal status.
+//!
+//! A picture that the broker does not take is made smaller (`display::smaller`) and written down before it is sent again, so
+//! that what is announced is what came. Once all pictures are out the end is sealed: a crash from then on repeats the same
+//! status, byte for byte, and nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::deliver::{Delivered, correlation, is_stop, statuses};
+use super::json;
+use super::service::durably;
+use crate::display::smaller::{self, Rung, Smaller};
+use crate::jobs::report::{Event, ImageMeta};
+use crate::jobs::status::{ImageBody, JobStatus};
+use crate::jobs::store::{Ended, Stage, Store, StoreError};
+use crate::jobs::worker::hex;
+use crate::jobs::{GenerateError, JobId};
+use crate::mqtt::{Client, Publication, PublishError, Topics};
+
+/// What of a packet is not the picture, in bytes, at most: topic, properties, header.
+const PACKET_REST: usize = 1024;
+
+/// What became of an attempt.
+pub(super) enum Sent {
+    /// One end is out.
+    All(Delivered),
+    /// None waits.
+    Nothing,
+    /// The client stopped.
+    Stopped,
+}
+
+/// See the module.
+pub(super) struct Outbox {
+    client: Client,
+    topics: Topics,
+    store: Arc<Store>,
+}
+
+/// Why a picture is not out.
+enum Unsent {
+    Stopped,
+    Store(StoreError),
+    /// It never will be.
+    For(PublishError),
+}
+
+impl From<StoreError> for Unsent {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(client: Client, topics: Topics, store: Arc<Store>) -> Self {
+        Self { client, topics, store }
+    }
+
+    /// Delivers the oldest end that waits.
+    ///
+    /// # Errors
+    /// The store cannot be used; the end stays as it is.
+    pub(super) async fn send_next(&mut self) -> Result<Sent, StoreError> {
+        let Some((number, stage, mut ended)) = durably(|| self.store.undelivered())? else {
+            return Ok(Sent::Nothing);
+        };
+        if stage == Stage::Pictures {
+            match self.send_pictures(number, &mut ended).await {
+                Ok(()) => {}
+                Err(Unsent::Stopped) => return Ok(Sent::Stopped),
+                Err(Unsent::Store(error)) => return Err(error),
+                Err(Unsent::For(error)) => {
+                    tracing::error!(job_id = %ended.id(), %error, "the picture could not be delivered");
+                    ended.status = undelivered(&ended, &error);
+                    durably(|| self.store.revise(number, &ended, &[]))?;
+                }
+            }
+            durably(|| self.store.seal(number))?;
+        }
+        for publication in statuses(&self.topics, &ended.status, ended.reply.as_ref()) {
+            match self.client.publish(publication).await {
+                Ok(()) => {}
+                Err(error) if is_stop(&error) => return Ok(Sent::Stopped),
+                // Nobody may hear it; the answer to a repeated id is all that is left.
+                Err(error) => tracing::warn!(job_id = %ended.id(), %error, "could not publish a job's end"),
+            }
+        }
+        let event = json(self.topics.event(), &Event::of(&ended.status));
+        if let Err(error) = self.client.publish(event).await {
+            tracing::debug!(%error, "could not publish an event");
+        }
+        durably(|| self.store.delivered(number))?;
+        let bytes = ended.bytes();
+        Ok(Sent::All(Delivered { number, status: ended.status, bytes }))
+    }
+
+    async fn send_pictures(&self, number: u64, ended: &mut Ended) -> Result<(), Unsent> {
+        for index in 0..ended.pictures.len() {
+            let place = u32::try_from(index).unwrap_or(u32::MAX);
+            let file = durably(|| self.store.picture(number, place))?
+                .ok_or_else(|| StoreError::Damaged("a result without its picture".to_owned()))?;
+            self.send_picture(number, ended, index, file.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// The picture before its meta: whoever reads the meta finds the bytes it describes. The requester's own copy last.
+    async fn send_picture(
+        &self,
+        number: u64,
+        ended: &mut Ended,
+        index: usize,
+        original: Bytes,
+    ) -> Result<(), Unsent> {
+        let mut rungs = smaller::rungs();
+        let mut file = original.clone();
+        while let Err(error) = self.client.publish(self.image(&file, &ended.pictures[index])).await {
+            if is_stop(&error) {
+                return Err(Unsent::Stopped);
+            }
+            let Some(fits) = room(&error) else { return Err(Unsent::For(error)) };
+            let most = fits.min(file.len().saturating_sub(1));
+            let Some(smaller) = durably(|| next_smaller(&mut rungs, &original, most)) else {
+                return Err(Unsent::For(error));
+            };
+            tracing::warn!(job_id = %ended.id(), %error, bytes = smaller.file.len(), "the picture is made smaller for the broker");
+            describe(ended, index, &smaller, &self.topics);
+            file = smaller.file.into();
+            let place = u32::try_from(index).unwrap_or(u32::MAX);
+            durably(|| self.store.revise(number, ended, &[(place, file.to_vec())]))?;
+        }
+        let meta = &ended.pictures[index];
+        let publication = Publication { retain: true, ..json(self.topics.image_meta(), meta) };
+        self.courtesy(publication, meta).await?;
+        if let Some(reply) = &ended.reply {
+            let answer = Publication {
+                topic: reply.topic.clone(),
+                retain: false,
+                correlation_data: correlation(reply),
+                ..self.image(&file, meta)
+            };
+            self.courtesy(answer, meta).await?;
+        }
+        Ok(())
+    }
+
+    /// What the picture is out without.
+    async fn courtesy(&self, publication: Publication, meta: &ImageMeta) -> Result<(), Unsent> {
+        let topic = publication.topic.clone();
+        match self.client.publish(publication).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_stop(&error) => Err(Unsent::Stopped),
+            Err(error) => {
+                tracing::warn!(job_id = %meta.id, topic, %error, "could not publish");
+                Ok(())
+            }
+        }
+    }
+
+    fn image(&self, file: &Bytes, meta: &ImageMeta) -> Publication {
+        Publication {
+            topic: self.topics.image(),
+            payload: file.clone(),
+            retain: true,
+            content_type: Some(meta.content_type.clone()),
+            ..Publication::default()
+        }
+    }
+
+    /// Takes the retained picture away. Whose it is the broker alone knows for sure; the newest of the history is ours to say.
+    pub(super) async fn forget(&self, id: &JobId) {
+        let newest = durably(|| self.store.load()).ok().and_then(|contents| {
+            let mut with_pictures =
+                contents.history.into_iter().filter(|(_, ended)| ended.status.image.is_some());
+            with_pictures.next_back().map(|(_, ended)| ended.id().clone())
+        });
+        if newest.as_ref() != Some(id) {
+            return;
+        }
+        for topic in [self.topics.image(), self.topics.image_meta()] {
+            let nothing = Publication { topic, retain: true, ..Publication::default() };
+            if let Err(error) = self.client.publish(nothing).await {
+                tracing::warn!(job_id = %id, %error, "the retained picture stays");
+            }
+        }
+    }
+}
+
+/// The first of `rungs` whose file has at most `fits` bytes.
+fn next_smaller(rungs: &mut impl Iterator<Item = Rung>, original: &[u8], fits: usize) -> Option<Smaller> {
+    rungs.filter_map(|rung| smaller::encode(original, rung).ok()).find(|smaller| smaller.file.len() <= fits)
+}
+
+/// How many bytes a picture may have so that it is worth another attempt; `None` where its size is not to blame.
+fn room(error: &PublishError) -> Option<usize> {
+    match error {
+        PublishError::TooLarge { limit, .. } => Some((*limit as usize).saturating_sub(PACKET_REST)),
+        // The broker does not say its limit, or hangs up on what it dislikes: anything smaller may pass.
+        PublishError::Refused { reason }
+            if reason.contains("0x83") || reason.contains("0x95") || reason.contains("0x97") =>
+        {
+            Some(usize::MAX)
+        }
+        PublishError::GaveUp { .. } => Some(usize::MAX),
+        _ => None,
+    }
+}
+
+/// Says of the picture what is now true.
+fn describe(ended: &mut Ended, index: usize, smaller: &Smaller, topics: &Topics) {
+    let meta = &mut ended.pictures[index];
+    (meta.width, meta.height) = (smaller.width, smaller.height);
+    meta.bytes = smaller.file.len();
+    meta.sha256 = hex(&Sha256::digest(&smaller.file));
+    let images = ended.pictures.iter().map(|meta| ImageBody::of(meta, &topics.image())).collect();
+    ended.status = JobStatus::succeeded(&ended.status.id, &ended.status.node, images);
+}
+
+fn undelivered(ended: &Ended, error: &PublishError) -> JobStatus {
+    let bytes = ended.bytes();
+    let error = match error {
+        PublishError::TooLarge { bytes: packet, limit } => GenerateError::Failed {
+            code: "too_large",
+            message: format!(
+                "the picture is a PNG of {bytes} bytes, its packet {packet}, and no smaller version fits either; the broker \
+                 takes packets of at most {limit} bytes: raise its max_packet_size, or ask for a smaller picture"
+            ),
+        },
+        error => GenerateError::Failed {
+            code: "undeliverable",
+            message: format!("the picture was made, but the broker did not take it: {error}"),
+        },
+    };
+    JobStatus::ended(ended.id(), &ended.status.node, error)
+}
