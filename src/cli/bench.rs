@@ -8,12 +8,12 @@ use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
 use serde::Serialize;
 
-use super::model::WeightsArg;
+use super::model::{ComputeArg, WeightsArg};
 use super::shapes::Shapes;
 use crate::config::Settings;
 use crate::device::logging;
 use crate::device::memory::{AnonymousPeak, status_kib};
-use crate::engine::{Component, Compute, EngineOptions, Isa, KindTime, dot_product_peak};
+use crate::engine::{Component, EngineOptions, Isa, KindTime, dot_product_peak};
 use crate::packs;
 
 /// Time the networks of a pack, kind of operation by kind of operation
@@ -65,12 +65,6 @@ enum Part {
     VaeDecoder,
     VaeEncoder,
     All,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ComputeArg {
-    Int8,
-    F32,
 }
 
 #[derive(Serialize)]
@@ -131,13 +125,9 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<()> {
 
 /// Loads a network, runs it, and lets go of it again.
 fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) -> anyhow::Result<Report> {
-    let compute = match args.compute {
-        ComputeArg::Int8 => Compute::Int8,
-        ComputeArg::F32 => Compute::F32,
-    };
     let options = EngineOptions {
         threads: args.threads,
-        compute,
+        compute: args.compute.into(),
         vae_tile: args.vae_tile.map(|mib| mib << 20),
         weights: args.weights.into(),
         ..EngineOptions::default()
@@ -175,7 +165,7 @@ fn measure(args: &BenchArgs, directory: &Path, part: Part, isa: Isa, peak: f64) 
     Ok(Report {
         component,
         isa: isa.name(),
-        compute: if compute == Compute::Int8 { "int8" } else { "f32" },
+        compute: if args.compute == ComputeArg::Int8 { "int8" } else { "f32" },
         weights: if args.weights == WeightsArg::Streamed { "streamed" } else { "mapped" },
         threads,
         width: sizes.width,

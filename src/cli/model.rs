@@ -22,6 +22,22 @@ pub(super) struct Overrides<'a> {
     pub(super) weights: Option<WeightsArg>,
 }
 
+/// Which arithmetic, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ComputeArg {
+    Int8,
+    F32,
+}
+
+impl From<ComputeArg> for Compute {
+    fn from(arg: ComputeArg) -> Compute {
+        match arg {
+            ComputeArg::Int8 => Compute::Int8,
+            ComputeArg::F32 => Compute::F32,
+        }
+    }
+}
+
 /// Where int8 weights come from, on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum WeightsArg {

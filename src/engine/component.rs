@@ -50,6 +50,20 @@ impl Component {
         self.0.run_first(&inputs).map_err(|error| self.error(&error))
     }
 
+    /// As [`Component::run`], for the output called `output`.
+    ///
+    /// # Errors
+    /// As well, the graph has no such output.
+    pub fn run_output(
+        &mut self,
+        inputs: &[(&str, ArrayViewD<'_, f32>)],
+        output: &str,
+    ) -> Result<ArrayD<f32>, ModelError> {
+        let inputs: Vec<_> =
+            inputs.iter().map(|(name, values)| (*name, Input::Floats(values.view()))).collect();
+        self.0.run(&inputs, output).map_err(|error| self.error(&error))
+    }
+
     /// Time by kind of operation since this was last asked, or nothing where tract runs the graph; the first call begins
     /// to measure.
     pub fn take_times(&mut self) -> Vec<KindTime> {

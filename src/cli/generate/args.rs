@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::grid::Axis;
-use crate::cli::model::WeightsArg;
+use crate::cli::model::{ComputeArg, WeightsArg};
 
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
@@ -184,10 +184,4 @@ pub(super) struct EngineArgs {
     /// Configuration file [default: /etc/easeld/config.toml, when there is one]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum ComputeArg {
-    Int8,
-    F32,
 }

@@ -13,7 +13,6 @@ use anyhow::Context;
 use ndarray::{Array4, Axis, stack};
 use serde::Serialize;
 
-use self::args::ComputeArg;
 pub(super) use self::args::GenerateArgs;
 use self::tasks::{Task, tasks};
 use super::model::{self, Overrides};
@@ -23,7 +22,6 @@ use crate::device::logging;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::postprocess::RgbImage;
 use crate::display;
-use crate::engine::Compute;
 use crate::generator::{Generator, Made, Picture, StageSeconds};
 
 /// What `--json` prints of a picture.
@@ -47,14 +45,10 @@ struct Report<'a> {
 pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     logging::init("warn")?;
     let settings = Settings::load(args.engine.config.as_deref())?;
-    let compute = match args.engine.compute {
-        ComputeArg::Int8 => Compute::Int8,
-        ComputeArg::F32 => Compute::F32,
-    };
     let overrides = Overrides {
         model: args.engine.model.as_deref(),
         threads: args.engine.threads,
-        compute,
+        compute: args.engine.compute.into(),
         weights: args.engine.weights,
     };
     let mut generator = model::open(&settings, &overrides)?;

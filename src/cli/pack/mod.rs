@@ -4,6 +4,7 @@ mod inspect;
 mod install;
 mod list;
 mod presets;
+mod run;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,7 @@ enum PackCommand {
     Inspect(inspect::InspectArgs),
     Install(install::InstallArgs),
     Verify(VerifyArgs),
+    Run(run::RunArgs),
     Remove(RemoveArgs),
     Presets(presets::PresetsArgs),
     /// Write the packed weights of every network beside it, which otherwise happens when it is first used
@@ -93,6 +95,7 @@ pub(super) fn run(args: &PackArgs) -> anyhow::Result<()> {
         PackCommand::Inspect(args) => inspect::run(args),
         PackCommand::Install(args) => install::run(args),
         PackCommand::Verify(args) => verify(args),
+        PackCommand::Run(args) => run::run(args),
         PackCommand::Remove(args) => remove(args),
         PackCommand::Presets(args) => presets::run(args),
         PackCommand::Prepare { directory } => prepare(directory),
