@@ -11,6 +11,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::coarse::WEIGHT;
+use super::nbits;
 
 /// No tensor of a model that a device could run is larger, in numbers.
 const NUMBERS_MAX: u64 = 1 << 34;
@@ -53,7 +54,7 @@ fn operator(proto: &ModelProto, node: &NodeProto, known: impl Fn(&str) -> bool) 
         "" | "ai.onnx" => {
             ensure!(known(&node.op_type), "{name}: neither tract nor easeld knows this operator");
         }
-        _ if twin => {}
+        _ if twin || (node.domain == "com.microsoft" && node.op_type == nbits::OPERATOR) => {}
         "com.microsoft" if node.op_type.starts_with("QLinear") || node.op_type == "QGemm" => bail!(
             "{name} is ONNX Runtime's own: of its quantizers' operators only QLinearConv and QLinearMatMul are known; quantize \
              to QDQ instead"

@@ -1,17 +1,20 @@
 //! Graphs in half precision, in f32: what is computed here is int8 or f32, and half the memory of a weight is more than
 //! its int8 codes take.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::Context;
 use half::{bf16, f16};
 use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{ModelProto, TensorProto, ValueInfoProto, type_proto::Value};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto::Value};
 use tract_onnx::tensor::load_tensor;
 
 const HALVES: [i32; 2] = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
 const FLOAT: i32 = DataType::Float as i32;
 
-/// Makes every half of `proto` an f32: tensors, inputs, outputs, casts.
+/// Makes every half of `proto` an f32: tensors, inputs, outputs, casts. A half that the graph casts before it is used is what
+/// it was cast to.
 pub(super) fn widen(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::Result<()> {
     let Some(graph) = &mut proto.graph else {
         return Ok(());
@@ -33,7 +36,37 @@ pub(super) fn widen(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::
         }
     }
     graph.input.iter_mut().chain(&mut graph.output).for_each(widen_value);
+    drop_casts(graph);
     Ok(())
+}
+
+/// Casts to f32 of initializers that are f32 have become idle; a weight behind one would not be seen as one.
+fn drop_casts(graph: &mut GraphProto) {
+    let floats: HashSet<&String> = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.data_type == FLOAT)
+        .map(|tensor| &tensor.name)
+        .collect();
+    let made: HashSet<&String> = graph.output.iter().map(|output| &output.name).collect();
+    let idle = |node: &NodeProto| {
+        node.op_type == "Cast"
+            && node
+                .attribute
+                .iter()
+                .any(|attribute| attribute.name == "to" && attribute.i == i64::from(FLOAT))
+            && node.input.first().is_some_and(|input| floats.contains(input))
+            && matches!(&node.output[..], [output] if !made.contains(output))
+    };
+    let renamed: HashMap<String, String> = (graph.node.iter().filter(|node| idle(node)))
+        .map(|node| (node.output[0].clone(), node.input[0].clone()))
+        .collect();
+    graph.node.retain(|node| node.output.first().is_none_or(|output| !renamed.contains_key(output)));
+    for input in graph.node.iter_mut().flat_map(|node| &mut node.input) {
+        if let Some(name) = renamed.get(input) {
+            *input = name.clone();
+        }
+    }
 }
 
 fn widen_value(value: &mut ValueInfoProto) {
@@ -68,6 +101,7 @@ fn widen_tensor(tensor: &mut TensorProto, directory: Option<&str>) -> anyhow::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tract_onnx::pb::AttributeProto;
 
     #[test]
     fn halves_of_both_kinds_are_widened_wherever_their_bits_are() {
@@ -83,5 +117,31 @@ mod tests {
             TensorProto { data_type: HALVES[1], int32_data: vec![0x3f80], ..TensorProto::default() };
         widen_tensor(&mut typed, None).unwrap();
         assert_eq!((typed.data_type, &typed.raw_data[..]), (FLOAT, &1.0_f32.to_le_bytes()[..]));
+    }
+
+    /// As quantize/quantize.py stores what stays float.
+    #[test]
+    fn a_half_that_is_cast_before_it_is_used_is_used_as_it_is() {
+        let half = TensorProto {
+            name: "half".to_owned(),
+            data_type: HALVES[0],
+            dims: vec![1],
+            raw_data: 0x3c00_u16.to_le_bytes().to_vec(),
+            ..TensorProto::default()
+        };
+        let to = AttributeProto { name: "to".to_owned(), i: i64::from(FLOAT), ..AttributeProto::default() };
+        let node = |kind: &str, inputs: &[&str], output: &str| NodeProto {
+            op_type: kind.to_owned(),
+            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        };
+        let cast = NodeProto { attribute: vec![to], ..node("Cast", &["half"], "weight") };
+        let nodes = vec![cast, node("MatMul", &["x", "weight"], "y")];
+        let graph = GraphProto { node: nodes, initializer: vec![half], ..GraphProto::default() };
+        let mut proto = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        widen(&mut proto, None).unwrap();
+        let graph = proto.graph.unwrap();
+        assert_eq!(graph.node, [node("MatMul", &["x", "half"], "y")]);
     }
 }

@@ -14,6 +14,7 @@ use tract_onnx::tensor::load_tensor;
 use super::check::check;
 use super::coarse::WEIGHT;
 use super::halves::widen;
+use super::nbits;
 use super::packing;
 use super::weights::Order;
 
@@ -43,10 +44,12 @@ impl RawWeight {
     }
 }
 
-/// Decodes and checks an ONNX file; halves are f32 from here on.
+/// Decodes and checks an ONNX file; halves and weights in blocks are f32 from here on.
 pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
     let mut proto = parse(path)?;
-    widen(&mut proto, path.parent().and_then(Path::to_str))?;
+    let directory = path.parent().and_then(Path::to_str);
+    widen(&mut proto, directory)?;
+    nbits::unfold(&mut proto, directory)?;
     Ok(proto)
 }
 

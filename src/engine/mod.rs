@@ -15,6 +15,7 @@ mod learned;
 mod load;
 mod lower;
 mod models;
+mod nbits;
 mod network;
 mod ops;
 mod packed;
