@@ -24,6 +24,9 @@ pub struct UnetConfig {
     /// Set in LCM-style UNets, which take the guidance scale as an input.
     #[serde(default)]
     pub time_cond_proj_dim: Option<usize>,
+    /// Set in SDXL's, which take a second encoder's pooled text and the picture's size as well.
+    #[serde(default)]
+    pub addition_embed_type: Option<String>,
 }
 
 impl UnetConfig {
@@ -176,6 +179,13 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
         );
     }
     check_guidance_input(&unet_path, unet)?;
+    if let Some(kind) = &unet.addition_embed_type {
+        let message = format!(
+            "addition_embed_type '{kind}': models with two text encoders (SDXL) are not put together yet; `easeld pack run` \
+             runs their networks one by one"
+        );
+        return refuse(&unet_path, message);
+    }
     if !(vae.scaling_factor.is_finite() && vae.scaling_factor > 0.0) {
         return refuse(&vae_path, format!("scaling_factor {} is not a positive number", vae.scaling_factor));
     }
