@@ -2,14 +2,16 @@
 //!
 //! Golden files: `quantize/golden/graphs.py`.
 
+#[path = "../../tests/common/filled.rs"]
+#[allow(dead_code, reason = "inputs are in the files here")]
+mod filled;
+
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use filled::{gunzip, whole};
 use ndarray::{ArrayD, IxDyn};
-use prost::Message;
 use serde::Deserialize;
-use tract_onnx::pb::{ModelProto, StringStringEntryProto, TensorProto};
 
 use super::network::Network;
 use super::typed::Input;
@@ -27,61 +29,20 @@ struct Case {
     unoptimized: Vec<f32>,
 }
 
-fn golden(file: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/graphs").join(file);
-    let mut bytes = Vec::new();
-    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
-    bytes
+fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/graphs").join(file)
 }
 
 fn cases(network: &str) -> Vec<Case> {
-    let cases: Vec<Case> = serde_json::from_slice(&golden("cases.json.gz")).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&gunzip(&golden("cases.json.gz"))).unwrap();
     cases.into_iter().filter(|case| case.network == network).collect()
-}
-
-/// Numbers evenly spread around `mean`: murmur3's finalizer over seed and index.
-fn fill(seed: u32, count: usize, mean: f64, spread: f64) -> Vec<f32> {
-    let number = |at: usize| {
-        let mut x = (at as u32).wrapping_add(seed.wrapping_mul(1_000_003));
-        for (shift, factor) in [(16, 0x85EB_CA6B_u32), (13, 0xC2B2_AE35)] {
-            x = (x ^ (x >> shift)).wrapping_mul(factor);
-        }
-        x ^= x >> 16;
-        (mean + spread * (f64::from(x) / 2_f64.powi(31) - 1.0)) as f32
-    };
-    (0..count).map(number).collect()
-}
-
-/// Gives a tensor the numbers that its `fill` names.
-fn refill(tensor: &mut TensorProto) {
-    let Some(StringStringEntryProto { value, .. }) =
-        tensor.external_data.iter().find(|entry| entry.key == "fill")
-    else {
-        return;
-    };
-    let parts: Vec<&str> = value.split(' ').collect();
-    let count: i64 = tensor.dims.iter().product();
-    let values =
-        fill(parts[0].parse().unwrap(), count as usize, parts[1].parse().unwrap(), parts[2].parse().unwrap());
-    let values: Vec<f32> = match (parts[3], &tensor.dims[..]) {
-        ("1", [rows, columns]) => {
-            let (rows, columns) = (*rows as usize, *columns as usize);
-            (0..rows * columns).map(|at| values[at % columns * rows + at / columns]).collect()
-        }
-        _ => values,
-    };
-    tensor.raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    tensor.external_data.clear();
 }
 
 /// A file with the graph of a case, in a directory that goes with the test.
 fn file(case: &Case) -> (tempfile::TempDir, PathBuf) {
-    let mut proto = ModelProto::decode(&golden(&format!("{}.onnx.gz", case.name))[..]).unwrap();
-    proto.graph.as_mut().unwrap().initializer.iter_mut().for_each(refill);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
-    fs::write(&path, proto.encode_to_vec()).unwrap();
+    fs::write(&path, whole(&golden(&format!("{}.onnx.gz", case.name)))).unwrap();
     (directory, path)
 }
 
