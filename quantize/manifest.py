@@ -18,6 +18,13 @@ def is_documentation(path: Path) -> bool:
     return path.suffix in DOCUMENTATION or path.name.startswith("LICENSE")
 
 
+def files(pack: Path) -> list[Path]:
+    """Every file that belongs to the pack, sorted; none of what engines or quantize.py make beside it."""
+    found = (path for path in sorted(pack.rglob("*")) if path.is_file())
+    return [path for path in found if ".packed" not in path.name and not path.name.endswith(".partial")
+            and not any(part.startswith(".") for part in path.relative_to(pack).parts)]
+
+
 def digest(path: Path) -> str:
     """SHA-256 in hex."""
     with path.open("rb") as file:
@@ -46,7 +53,7 @@ def manifest(pack: Path, title: str, licence: str, presets: list[str], size: int
         lines += ["", "[auto_schedulers]"]
         lines += [f"{steps} = {json.dumps(name)}" for steps, name in (auto.split(":") for auto in auto_schedulers)]
     lines += ["", "[checksums]"]
-    for path in sorted(p for p in pack.rglob("*") if p.is_file()):
+    for path in files(pack):
         if not is_documentation(path):
             lines.append(f'"{path.relative_to(pack).as_posix()}" = "{digest(path)}"')
     return "\n".join(lines) + "\n"
@@ -64,8 +71,9 @@ def main() -> None:
     parser.add_argument("--accept-licence", action="store_true",
                         help="whoever installs the pack has to accept its licence")
     args = parser.parse_args()
-    vae = json.loads((args.pack / "vae_decoder/config.json").read_text())
-    text = manifest(args.pack, args.title, args.licence, args.preset, vae["sample_size"], args.smallest,
+    vae, unet = (json.loads((args.pack / part / "config.json").read_text()) for part in ("vae_decoder", "unet"))
+    size = unet["sample_size"] << (len(vae["block_out_channels"]) - 1)
+    text = manifest(args.pack, args.title, args.licence, args.preset, size, args.smallest,
                     args.accept_licence, args.auto_scheduler)
     (args.pack / "easel.toml").write_text(text, encoding="utf-8")
 

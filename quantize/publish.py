@@ -16,13 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifest import digest, is_documentation
-
-
-def files(pack: Path) -> list[Path]:
-    """Every file that belongs to the pack, sorted; none of what engines make of it."""
-    found = (path for path in sorted(pack.rglob("*")) if path.is_file() and ".packed" not in path.name)
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(pack).parts)]
+from manifest import digest, files, is_documentation
 
 
 def check(pack: Path, paths: list[Path]) -> None:
