@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::{PANEL, QUAD, STEP};
 use super::load::{RawWeight, Values};
+pub(super) use super::symmetric::{is_worth_int8, quantize};
 use super::weights::{LINE, Order, Part, Record};
 
 /// Changes whenever this file's layout or the panels' does.
@@ -220,40 +221,6 @@ fn checksum(bytes: &[u8]) -> u64 {
     lanes.into_iter().chain(rest).fold(bytes.len() as u64, mix)
 }
 
-/// Whether a float weight gains by int8: not where so few numbers come in or go out that they carry everything
-/// (pixels, latents).
-pub(super) fn is_worth_int8(order: &Order) -> bool {
-    order.inputs() >= 16 && order.channels() >= 16
-}
-
-/// Shares of a channel's largest weight that are tried as its range; as quantize/quantize.py does.
-const CLIPS: [f32; 7] = [1.0, 0.98, 0.96, 0.93, 0.9, 0.86, 0.82];
-
-/// Symmetric, one scale per channel: of a few clips the one with the least squared error.
-pub(super) fn quantize(values: &[f32], order: &Order) -> Values {
-    let mut largest = vec![0.0_f32; order.channels()];
-    order.each(|at, channel, _, _| largest[channel] = largest[channel].max(values[at].abs()));
-    let code = |value: f32, scale: f32| match scale > 0.0 {
-        true => (value / scale).round_ties_even().clamp(-127.0, 127.0),
-        false => 0.0,
-    };
-    let mut errors = vec![[0.0_f32; CLIPS.len()]; order.channels()];
-    order.each(|at, channel, _, _| {
-        for (error, clip) in errors[channel].iter_mut().zip(CLIPS) {
-            let scale = largest[channel] * clip / 127.0;
-            *error += (code(values[at], scale) * scale - values[at]).powi(2);
-        }
-    });
-    let best = |errors: &[f32; CLIPS.len()]| {
-        (0..CLIPS.len()).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).map_or(1.0, |at| CLIPS[at])
-    };
-    let scales: Vec<f32> =
-        largest.iter().zip(&errors).map(|(largest, errors)| largest * best(errors) / 127.0).collect();
-    let mut codes = vec![0; values.len()];
-    order.each(|at, channel, _, _| codes[at] = code(values[at], scales[channel]) as i8);
-    Values::Int8(codes, scales)
-}
-
 /// Weights as `[panel][tap][quad][channel][4]`, and their sums as `[panel][tap][channel]`.
 fn int8_panels(codes: &[i8], order: &Order) -> (Vec<i8>, Vec<i32>) {
     let (taps, width) = (order.taps(), order.inputs().next_multiple_of(STEP));
@@ -384,17 +351,5 @@ mod tests {
             assert!((0..count).all(|id| weights.get(id).is_ok()), "{changes:?}");
         }
         assert!(read_anyway > 100, "only {read_anyway} of them came as far as the weights");
-    }
-
-    #[test]
-    fn quantizing_is_within_half_a_step_of_the_clipped_range() {
-        let values: Vec<f32> = (0..17 * 33).map(|at| ((at * at) as f32 * 0.37).sin()).collect();
-        let order = Order::InputsFirst { inputs: 17, channels: 33 };
-        let Values::Int8(codes, scales) = quantize(&values, &order) else { panic!("codes") };
-        order.each(|at, channel, _, _| {
-            let clipped = values[at].clamp(-127.0 * scales[channel], 127.0 * scales[channel]);
-            let error = (f32::from(codes[at]) * scales[channel] - clipped).abs();
-            assert!(error <= 0.5001 * scales[channel], "{error}");
-        });
     }
 }

@@ -3,6 +3,7 @@
 //! Opening a pack reads its small configuration files and checks that the networks are there; it loads
 //! none of them. Shapes, scaling factors and the scheduler come from here, never from constants.
 
+mod checksums;
 mod components;
 mod embeddings;
 mod find;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+pub use checksums::record_checksums;
 pub use components::{UnetConfig, VaeConfig};
 pub use find::{PackNotFound, find};
 pub use install::{InstallError, Installation, Installed, Step, install, remove};

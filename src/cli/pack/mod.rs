@@ -142,7 +142,12 @@ fn prepare(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn quantize(source: &Path, target: &Path) -> anyhow::Result<()> {
-    for (component, count) in engine::quantize(source, target).context("cannot quantize the pack")? {
+    let bar = progress::bytes("quantizing");
+    let on = &mut |bytes, total| progress::at(&bar, bytes, total);
+    let counts = engine::quantize(source, target, on).context("cannot quantize the pack")?;
+    bar.finish_and_clear();
+    packs::record_checksums(target).context("cannot record the new checksums")?;
+    for (component, count) in counts {
         println!("{component}: {count} weights are int8 now");
     }
     Ok(())
