@@ -114,8 +114,12 @@ fn a_batch_file_makes_one_picture_a_line_and_checks_all_lines_first() {
     fs::write(&requests, format!("{one}\n{one}\n")).unwrap();
     assert!(stderr(&run().code(1)).contains("'one' stands on an earlier line too"));
 
-    fs::write(&requests, format!("{one}\n{}", r#"{"id": "two", "prompt": "dog", "steps": 1, "seed": 1}"#))
-        .unwrap();
+    fs::write(&requests, r#"{"id": "one", "prompt": "cat", "model": "cats"}"#).unwrap();
+    let message = stderr(&run().code(1));
+    assert!(message.contains("line 1: model: 'cats'") && message.contains("--model"), "{message}");
+
+    let two = r#"{"id": "two", "prompt": "dog", "steps": 1, "seed": 1, "model": "emoji"}"#;
+    fs::write(&requests, format!("{one}\n{two}")).unwrap();
     run().success();
     let [one, two] = ["one", "two"].map(|id| fs::read(Path::new(&out).join(format!("{id}.png"))).unwrap());
     assert_ne!(one, two);

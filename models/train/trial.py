@@ -34,6 +34,7 @@ class Setting:
     guidance_scale: float | None = None
     preset: str | None = None
     guidance_stop: float | None = None
+    cache_interval: int | None = None
     compute: str = "int8"
 
     def request(self) -> dict:

@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
 use super::guidance::Guidance;
-use super::ports::{ModelError, Unet, UnetInput};
+use super::ports::{DeepFeatures, ModelError, Unet, UnetInput};
 
 /// What of a request the UNet hears besides the latents.
 pub(super) struct Conditions<'a> {
@@ -19,6 +19,8 @@ pub(super) struct Conditions<'a> {
     pub(super) timestep_cond: Option<Vec<f32>>,
     /// Rows of one UNet call at most; fewer once the UNet has said that so many do not fit.
     pub(super) batch: Cell<usize>,
+    /// Every how many steps all of the UNet runs.
+    pub(super) cache_interval: usize,
 }
 
 impl Conditions<'_> {
@@ -43,7 +45,8 @@ impl Conditions<'_> {
             rows = concatenate(Axis(0), &[rows.view(), rows.view()]).expect("both halves have one shape");
             embeddings.splice(0..0, vec![negative_prompt; canvases.len()]);
         }
-        let outputs = self.predict(unet, &rows, timestep, &embeddings)?;
+        let place = Place { step, timestep, guided: negative_prompt.is_some() };
+        let outputs = self.predict(unet, &rows, place, &embeddings)?;
         let outputs: Vec<&[f32]> = outputs.iter().flat_map(rows_of).collect();
         let mut preview = None;
         for (index, canvas) in canvases.iter_mut().enumerate() {
@@ -64,12 +67,12 @@ impl Conditions<'_> {
         &self,
         unet: &mut dyn Unet,
         rows: &Array4<f32>,
-        timestep: f64,
+        place: Place,
         embeddings: &[ArrayView3<'_, f32>],
     ) -> Result<Vec<Array4<f32>>, ModelError> {
         loop {
             let size = call_size(rows.dim().0, self.batch.get());
-            match self.calls(unet, rows, timestep, embeddings, size) {
+            match self.calls(unet, rows, place, embeddings, size) {
                 Err(error) if error.no_memory && size > 1 => self.batch.set(size - 1),
                 outcome => return outcome,
             }
@@ -80,7 +83,7 @@ impl Conditions<'_> {
         &self,
         unet: &mut dyn Unet,
         rows: &Array4<f32>,
-        timestep: f64,
+        place: Place,
         embeddings: &[ArrayView3<'_, f32>],
         size: usize,
     ) -> Result<Vec<Array4<f32>>, ModelError> {
@@ -95,12 +98,33 @@ impl Conditions<'_> {
                     .expect("both prompts were padded to one length");
                 unet.predict(&UnetInput {
                     sample: rows.slice(s![start..start + size, .., .., ..]),
-                    timestep,
+                    timestep: place.timestep,
                     encoder_hidden_states: embeddings.view(),
                     timestep_cond: timestep_cond.as_ref().map(|rows| rows.view()),
+                    deep_features: place.deep_features(self.cache_interval, start),
                 })
             })
             .collect()
+    }
+}
+
+/// Where in the loop a call stands.
+#[derive(Clone, Copy)]
+struct Place {
+    step: usize,
+    timestep: f64,
+    guided: bool,
+}
+
+impl Place {
+    /// Of the call whose first row is `start`. The rows of a step without guidance are others than those of one with it.
+    fn deep_features(self, cache_interval: usize, start: usize) -> DeepFeatures {
+        let call = 2 * start + usize::from(self.guided);
+        match self.step % cache_interval {
+            _ if cache_interval == 1 => DeepFeatures::Compute,
+            0 => DeepFeatures::Keep(call),
+            _ => DeepFeatures::Reuse(call),
+        }
     }
 }
 

@@ -228,6 +228,7 @@ fn attempt(
         guidance: &request.guidance,
         timestep_cond,
         batch: Cell::new(config.rows(request)),
+        cache_interval: request.cache_interval,
     };
     let steps = canvases[0].scheduler.timesteps().len();
     let done = checkpoints.resume().and_then(|bytes| checkpoint::restore(&bytes, &mut canvases, steps));

@@ -39,6 +39,20 @@ pub trait ImageEncoder {
     fn encode(&mut self, pixel_values: ArrayView4<'_, f32>) -> Result<Array2<f32>, ModelError>;
 }
 
+/// What a call of the denoising network does about its deep levels (step caching, Ma et al. 2023, arXiv 2312.00858). Calls
+/// of one denoising step are told apart by a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeepFeatures {
+    /// Runs them and remembers nothing.
+    #[default]
+    Compute,
+    /// Runs them and remembers what they gave.
+    Keep(usize),
+    /// Takes what they last gave to this number's call and runs the outermost level alone; as `Keep` where nothing is
+    /// remembered.
+    Reuse(usize),
+}
+
 /// One call of the denoising network; names are those of diffusers' `UNet2DConditionModel`.
 #[derive(Debug, Clone, Copy)]
 pub struct UnetInput<'a> {
@@ -50,6 +64,8 @@ pub struct UnetInput<'a> {
     pub encoder_hidden_states: ArrayView3<'a, f32>,
     /// `[B, time_cond_proj_dim]`: the guidance scale, for UNets that take it as an input.
     pub timestep_cond: Option<ArrayView2<'a, f32>>,
+    /// What becomes of the deep levels; a network may always run all of itself.
+    pub deep_features: DeepFeatures,
 }
 
 impl<'a> UnetInput<'a> {
@@ -59,7 +75,13 @@ impl<'a> UnetInput<'a> {
         timestep: f64,
         encoder_hidden_states: ArrayView3<'a, f32>,
     ) -> Self {
-        Self { sample, timestep, encoder_hidden_states, timestep_cond: None }
+        Self {
+            sample,
+            timestep,
+            encoder_hidden_states,
+            timestep_cond: None,
+            deep_features: DeepFeatures::Compute,
+        }
     }
 }
 

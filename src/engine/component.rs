@@ -26,6 +26,17 @@ pub struct KindTime {
     pub macs: f64,
 }
 
+/// What a run of a network takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// Bytes of buffers: nearly all of the anonymous memory.
+    pub buffers: usize,
+    /// Bytes of packed weights, which are mapped from their file.
+    pub weights: u64,
+    /// Multiplications with an addition, by kind of operation.
+    pub work: Vec<(&'static str, f64)>,
+}
+
 impl Component {
     /// The network in `directory/component/model.onnx`; it is read by the first run.
     ///
@@ -62,6 +73,20 @@ impl Component {
         let inputs: Vec<_> =
             inputs.iter().map(|(name, values)| (*name, Input::Floats(values.view()))).collect();
         self.0.run(&inputs, output).map_err(|error| self.error(&error))
+    }
+
+    /// What [`Component::run`] with these inputs would take, without running it; nothing where that is not known before: in
+    /// f32, or in bands. Weights that are not packed yet are packed.
+    ///
+    /// # Errors
+    /// Those of reading and planning the graph.
+    pub fn estimate(
+        &mut self,
+        inputs: &[(&str, ArrayViewD<'_, f32>)],
+    ) -> Result<Option<Estimate>, ModelError> {
+        let inputs: Vec<_> =
+            inputs.iter().map(|(name, values)| (*name, Input::Floats(values.view()))).collect();
+        self.0.estimate(&inputs).map_err(|error| self.error(&error))
     }
 
     /// Time by kind of operation since this was last asked, or nothing where tract runs the graph; the first call begins

@@ -46,7 +46,8 @@ impl Unet for TractUnet {
         if let Some(timestep_cond) = input.timestep_cond {
             inputs.push(("timestep_cond", Input::Floats(timestep_cond.into_dyn())));
         }
-        let output = run::<Ix4>(&mut self.0, &inputs, "out_sample")?;
+        let output = self.0.run_reusing(&inputs, "out_sample", input.deep_features);
+        let output = into_rank::<Ix4>(self.0.component(), "out_sample", output)?;
         // Inpainting UNets take more channels than they give.
         let [batch, channels, height, width] = [0, 1, 2, 3].map(|axis| latents.shape()[axis]);
         let met = output.shape();

@@ -40,7 +40,7 @@ use kernels::codes::Unit;
 use ops::Machine;
 use pool::Pool;
 
-pub use component::{Component, KindTime};
+pub use component::{Component, Estimate, KindTime};
 pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
 pub use packed::prepare;

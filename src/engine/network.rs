@@ -11,13 +11,14 @@ use tract_core::prelude::multithread::multithread_tract_scope;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
-use super::component::KindTime;
+use super::component::{Estimate, KindTime};
 use super::ops::Machine;
 use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
 use super::tiles::Tiles;
 use super::typed::{Input, typed};
 use super::{Compute, EngineOptions, budget, learned, load, lower, quantizers};
+use crate::diffusion::ports::DeepFeatures;
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
@@ -125,6 +126,16 @@ impl Network {
         }
     }
 
+    /// What a run for these inputs will take, by the plan alone: none of its memory is there yet.
+    pub(super) fn estimate(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<Estimate>> {
+        self.plan(inputs)?;
+        let weights = self.packed.as_ref().map_or(0, PackedModel::bytes);
+        Ok(self.planned.as_ref().and_then(|planned| match &planned.runner {
+            Runner::Own(plan) => Some(Estimate { buffers: plan.bytes(), weights, work: plan.work() }),
+            Runner::Tract(_) | Runner::Tiles(_) => None,
+        }))
+    }
+
     /// Time by kind of operation, where our own kernels run.
     pub(super) fn take_times(&mut self) -> Vec<KindTime> {
         match self.planned.as_mut().map(|planned| &mut planned.runner) {
@@ -143,6 +154,16 @@ impl Network {
 
     /// Runs the graph on `inputs`, given by the graph's own input names, and returns the output called `output`.
     pub(super) fn run(&mut self, inputs: &[(&str, Input<'_>)], output: &str) -> anyhow::Result<ArrayD<f32>> {
+        self.run_reusing(inputs, output, DeepFeatures::Compute)
+    }
+
+    /// As [`Network::run`], with the deep levels as `deep` says where our own kernels run.
+    pub(super) fn run_reusing(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        output: &str,
+        deep: DeepFeatures,
+    ) -> anyhow::Result<ArrayD<f32>> {
         let started = Instant::now();
         if self.packed.as_ref().is_some_and(|packed| !packed.weights.is_whole()) {
             (self.packed, self.planned) = (None, None); // somebody cut the file
@@ -171,7 +192,7 @@ impl Network {
                 outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
             }
             Runner::Own(plan) => {
-                let (shape, values) = plan.run(weights(), tensors, index)?;
+                let (shape, values) = plan.run(weights(), tensors, index, deep)?;
                 Ok(ArrayD::from_shape_vec(shape, values)?)
             }
             Runner::Tiles(tiles) => {

@@ -84,6 +84,11 @@ impl PackedModel {
         PackedModel::new(contents, |_| Ok(Box::new(Lines::hold(bytes))), None)
     }
 
+    /// Bytes of the packed file; 0 where it is in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.place.as_ref().map_or(0, |(_, bytes)| *bytes)
+    }
+
     fn new(
         contents: Contents,
         source: impl FnOnce(&[Record]) -> anyhow::Result<Box<dyn Source>>,

@@ -33,6 +33,9 @@ impl Generator {
         if let Some(init_image) = &request.init_image {
             text += &format!("Denoising strength: {}, ", init_image.strength);
         }
+        if request.cache_interval > 1 {
+            text += &format!("Cache interval: {}, ", request.cache_interval);
+        }
         if guidance.rescale > 0.0 {
             text += &format!("CFG Rescale: {}, ", guidance.rescale);
         }

@@ -9,7 +9,7 @@ use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 30] = [
+pub const FIELDS: [&str; 31] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -25,6 +25,7 @@ pub const FIELDS: [&str; 30] = [
     "guidance_rescale",
     "guidance_start",
     "guidance_stop",
+    "cache_interval",
     "scheduler",
     "scheduler_options",
     "width",
@@ -190,6 +191,7 @@ fn read_fields(mut fields: Map<String, Value>, id: Option<JobId>) -> Result<Requ
         guidance_rescale: take_number(&mut fields, "guidance_rescale")?,
         guidance_start: take_number(&mut fields, "guidance_start")?,
         guidance_stop: take_number(&mut fields, "guidance_stop")?,
+        cache_interval: take_whole(&mut fields, "cache_interval")?,
         scheduler: take_text(&mut fields, "scheduler")?,
         scheduler_options: take_object(&mut fields, "scheduler_options")?,
         width: take_whole(&mut fields, "width")?,

@@ -42,7 +42,8 @@ fn every_field_arrives() {
         r#"{"id": "a-1", "prompt": "a fox", "negative_prompt": "rain", "seed": 4294967295, "steps": 4.0,
             "guidance_scale": 2, "scheduler": "ddim", "scheduler_options": {"solver_order": 2},
             "width": 64, "height": 32, "model": "emoji", "guidance_rescale": 0.7, "guidance_start": 0.1,
-            "guidance_stop": 0.9, "variation_seed": 5, "variation_strength": 0.2, "num_images": 2, "candidates": 4,
+            "guidance_stop": 0.9, "cache_interval": 2,
+            "variation_seed": 5, "variation_strength": 0.2, "num_images": 2, "candidates": 4,
             "min_similarity": -0.5}"#,
     )
     .expect("a full request");
@@ -57,6 +58,7 @@ fn every_field_arrives() {
         [raw.guidance_rescale, raw.guidance_start, raw.guidance_stop],
         [Some(0.7), Some(0.1), Some(0.9)]
     );
+    assert_eq!(raw.cache_interval, Some(2));
     assert_eq!((raw.variation_seed, raw.variation_strength), (Some(5), Some(0.2)));
     assert_eq!((raw.num_images, raw.candidates, raw.min_similarity), (Some(2), Some(4), Some(-0.5)));
     assert_eq!(raw.scheduler.as_deref(), Some("ddim"));

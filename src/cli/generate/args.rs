@@ -10,7 +10,7 @@ use crate::cli::model::{ComputeArg, WeightsArg};
 /// Make one picture, or many from a file of requests, without a broker
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --strength 0.6\n  easeld generate \"an owl\" -o steps.png --seed 7 --grid steps=1,2,4,8 scheduler=ddim,dpmpp-2m\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
+    after_help = "Examples:\n  easeld generate \"a cat on a blue background\" -o cat.png\n  easeld generate \"a fox next to a crown\" -o fox.png --seed 7 --steps 4 --json\n  easeld generate \"an owl\" -o owl.png --num-images 4\n  easeld generate \"an owl\" -o owl.png --candidates 4 --upscale 2\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --strength 0.6\n  easeld generate \"a crown\" -o crown.png --init-image fox.png --mask hat.png\n  easeld generate \"an owl\" -o steps.png --seed 7 --grid steps=1,2,4,8 scheduler=ddim,dpmpp-2m\n  easeld generate --batch-file requests.jsonl --out-dir pictures/"
 )]
 pub(in crate::cli) struct GenerateArgs {
     /// What the picture shows
@@ -65,6 +65,10 @@ pub(super) struct PictureArgs {
     /// The seed of the other noise [default: random]
     #[arg(long, value_name = "N")]
     pub(super) variation_seed: Option<u64>,
+    /// Run all of the UNet every N steps only and its outermost level between them: faster, and less exact the larger N is
+    /// [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) cache_interval: Option<u64>,
     /// auto, dpmpp-2m-karras, unipc, euler-a, ddim, lcm, ... (docs/schedulers.md) [default: the pack's]
     #[arg(long, value_name = "NAME")]
     pub(super) scheduler: Option<String>,

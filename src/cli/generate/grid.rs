@@ -34,6 +34,7 @@ enum Field {
     GuidanceRescale,
     GuidanceStart,
     GuidanceStop,
+    CacheInterval,
     Scheduler,
     VaeDecoder,
 }
@@ -80,6 +81,7 @@ impl Field {
             Self::GuidanceRescale => raw.guidance_rescale = read(self, value)?,
             Self::GuidanceStart => raw.guidance_start = read(self, value)?,
             Self::GuidanceStop => raw.guidance_stop = read(self, value)?,
+            Self::CacheInterval => raw.cache_interval = read(self, value)?,
             Self::Scheduler => raw.scheduler = text(),
             Self::VaeDecoder => raw.vae_decoder = text(),
         }

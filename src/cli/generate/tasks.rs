@@ -40,7 +40,7 @@ pub(super) fn tasks(
     match (&args.batch.batch_file, &args.batch.out_dir) {
         (Some(file), Some(directory)) => {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-            from_file(file, directory, check)
+            from_file(file, directory, &generator.pack().name, check)
         }
         _ => {
             let mut raw = raw_request(args)?;
@@ -62,6 +62,7 @@ pub(super) fn tasks(
 fn from_file<E: std::error::Error + Send + Sync + 'static>(
     file: &Path,
     directory: &Path,
+    model: &str,
     check: impl Fn(RawRequest) -> Result<GenerationRequest, E>,
 ) -> anyhow::Result<Vec<Task>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -73,6 +74,9 @@ fn from_file<E: std::error::Error + Send + Sync + 'static>(
             .with_context(at)?;
         let body = body.probed(display::probe).with_context(at)?;
         let Some(id) = body.id else { bail!("{}: id: every line needs one", at()) };
+        if let Some(other) = body.model.filter(|name| name != model) {
+            bail!("{}: model: '{other}', and this run is of '{model}': give --model, one run a model", at());
+        }
         if tasks.iter().any(|task: &Task| task.id == id) {
             bail!("{}: id: '{id}' stands on an earlier line too", at());
         }
@@ -104,6 +108,7 @@ fn raw_request(args: &GenerateArgs) -> anyhow::Result<RawRequest> {
         guidance_rescale: guidance.guidance_rescale,
         guidance_start: guidance.guidance_start,
         guidance_stop: guidance.guidance_stop,
+        cache_interval: picture.cache_interval,
         scheduler: picture.scheduler.clone(),
         scheduler_options,
         width: picture.width,

@@ -105,6 +105,17 @@ pub(super) fn guidance(scale: f64, others: [Option<f64>; 3]) -> Result<Guidance,
     Ok(guidance)
 }
 
+pub(super) fn cache_interval(interval: Option<u64>, limits: &Limits) -> Result<usize, FieldError> {
+    let Some(interval) = interval else { return Ok(1) };
+    usize::try_from(interval).ok().filter(|interval| (1..=limits.max_steps).contains(interval)).ok_or_else(
+        || {
+            let allowed =
+                format!("a whole number of steps from 1 (nothing is cached) to {}", limits.max_steps);
+            invalid("cache_interval", interval, allowed)
+        },
+    )
+}
+
 /// `value`, if it is within both bounds; NaN never is.
 pub(super) fn number(field: &str, value: f64, least: f64, most: f64) -> Result<f64, FieldError> {
     if (least..=most).contains(&value) {

@@ -76,6 +76,8 @@ pub struct RawRequest {
     pub guidance_start: Option<f64>,
     /// The share of the steps after which guidance ends, 0 to 1.
     pub guidance_stop: Option<f64>,
+    /// Every how many steps all of the UNet runs.
+    pub cache_interval: Option<u64>,
     /// A name of the scheduler table, or `auto`.
     pub scheduler: Option<String>,
     /// diffusers' configuration names, over the pack's own.
@@ -117,6 +119,9 @@ pub struct GenerationRequest {
     pub num_inference_steps: usize,
     /// How strictly the prompt is followed, and when.
     pub guidance: Guidance,
+    /// 1 to `max_steps`: all of the UNet runs at the first step and every so many steps from there; the steps between take
+    /// over what its deep levels gave. 1: nothing is taken over.
+    pub cache_interval: usize,
     /// The pack's own scheduler when `None`.
     pub scheduler: Option<SchedulerName>,
     /// diffusers' configuration names, over the pack's own.
@@ -173,6 +178,7 @@ impl GenerationRequest {
             raw.guidance_scale.unwrap_or(preset.guidance_scale),
             [raw.guidance_rescale, raw.guidance_start, raw.guidance_stop],
         )?;
+        let cache_interval = checks::cache_interval(raw.cache_interval, limits)?;
         let scheduler = checks::scheduler(raw.scheduler, num_inference_steps, pack, preset)?;
         let strength = init_image.as_ref().map(|init_image| init_image.strength);
         let run = run(num_inference_steps, strength).map_err(checks::schedule_error)?;
@@ -193,6 +199,7 @@ impl GenerationRequest {
             init_image,
             num_inference_steps,
             guidance,
+            cache_interval,
             scheduler,
             scheduler_options: raw.scheduler_options,
             width,

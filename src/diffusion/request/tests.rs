@@ -44,7 +44,7 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         check(request)
     };
     type Change = fn(&mut RawRequest);
-    let bad: [(&str, Change); 30] = [
+    let bad: [(&str, Change); 32] = [
         ("prompt", |r| r.prompt = String::new()),
         ("prompt", |r| r.prompt = " \n\t\u{3000}".to_owned()),
         ("prompt", |r| r.prompt = "x".repeat(4097)),
@@ -60,6 +60,8 @@ fn each_bound_names_its_field_and_holds_on_both_sides() {
         ("guidance_scale", |r| r.guidance_scale = Some(f64::NAN)),
         ("guidance_scale", |r| r.guidance_scale = Some(-0.1)),
         ("guidance_scale", |r| r.guidance_scale = Some(f64::INFINITY)),
+        ("cache_interval", |r| r.cache_interval = Some(0)),
+        ("cache_interval", |r| r.cache_interval = Some(u64::MAX)),
         ("guidance_rescale", |r| r.guidance_rescale = Some(1.1)),
         ("guidance_start", |r| r.guidance_start = Some(-0.1)),
         ("guidance_stop", |r| r.guidance_stop = Some(f64::NAN)),

@@ -2,14 +2,16 @@
 //! again.
 
 mod bands;
+mod foreign;
 mod places;
+mod reuse;
 mod times;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use tract_onnx::prelude::*;
 
 use super::component::KindTime;
@@ -26,7 +28,9 @@ use super::ops::encode::encode;
 use super::ops::norm::{ChannelMaps, Target, norm};
 use super::slots::share;
 use super::weights::{Packed, WeightId, Weights};
+use crate::diffusion::ports::DeepFeatures;
 use places::{Coded, coded, is_kept, lives};
+use reuse::Reuse;
 
 /// Where the result of a node is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub(super) struct Plan {
     /// Memory for keys and values of attention heads.
     heads: Vec<Head>,
     last_inputs: Vec<Option<Tensor>>,
+    reuse: Reuse,
     /// Norms that do not look at their input for statistics: it is a part of a picture only.
     imposed: HashMap<NodeId, ChannelMaps>,
     /// Memory for all buffers, bytes.
@@ -136,6 +141,7 @@ impl Plan {
             tensors,
             heads: Vec::new(),
             last_inputs: Vec::new(),
+            reuse: Reuse::default(),
             times: None,
             machine,
             graph,
@@ -143,16 +149,20 @@ impl Plan {
         })
     }
 
-    /// Runs the graph and returns the values of output `output` and its shape.
+    /// Runs the graph, all of it or what `deep` leaves, and returns the values of output `output` and its shape.
     pub(super) fn run(
         &mut self,
         weights: &mut Weights,
         inputs: Vec<Tensor>,
         output: usize,
+        deep: DeepFeatures,
     ) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
-        let changed = self.changed(&inputs);
-        self.fill_inputs(&inputs)?;
         let first_run = self.last_inputs.is_empty();
+        if first_run {
+            self.reuse.forget();
+        }
+        let changed = self.changed(&inputs) | self.reuse.unheard;
+        self.fill_inputs(&inputs)?;
         // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
         self.last_inputs.clear();
         let runs = |step: &Step| {
@@ -160,7 +170,8 @@ impl Plan {
             first_run || !is_kept(self.depends[id]) || self.depends[id] & changed != 0
         };
         let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
-        self.execute(weights, &steps)?;
+        let all_ran = self.execute_around_cut(weights, steps, deep)?;
+        self.reuse.unheard = if all_ran { 0 } else { changed };
         self.last_inputs = inputs.into_iter().map(Some).collect();
         let view = &self.graph.outputs[output];
         Ok((view.shape(), self.values(view.node).to_vec()))
@@ -200,6 +211,7 @@ impl Plan {
     /// Gives its memory back; the next run begins as the first one did.
     pub(super) fn rest(&mut self) {
         self.last_inputs.clear();
+        self.reuse.forget();
         self.floats.iter_mut().for_each(|buffer| *buffer = Vec::new());
         self.codes.iter_mut().for_each(|codes| *codes = Codes::default());
         self.heads = Vec::new();
@@ -344,40 +356,6 @@ impl Plan {
                 let products = FloatProducts { unit: *unit, values: self.values(op.input), panels };
                 gemm(pool, *unit, &op.geometry, &products, op.channels, &epilogue, out);
             }
-        }
-        Ok(())
-    }
-
-    /// Has tract compute a node.
-    fn foreign(&mut self, id: NodeId, op: &dyn TypedOp) -> anyhow::Result<()> {
-        let Op::Foreign(_, views) = &self.graph.nodes[id].op else {
-            return Ok(());
-        };
-        let mut inputs = TVec::new();
-        for view in views {
-            let is_constant = matches!(self.graph.nodes[view.node].op, Op::Constant(_));
-            inputs.push(match self.places[view.node] {
-                Place::Tensor(slot) => {
-                    if is_constant && self.tensors[slot].is_none() {
-                        let tensor = Tensor::from_shape(&view.shape(), self.values(view.node))?;
-                        self.tensors[slot] = Some(tensor.into_tvalue());
-                    }
-                    self.tensors[slot].clone().context("a tensor that is not there yet")?
-                }
-                _ => Tensor::from_shape(&view.shape(), self.values(view.node))?.into_tvalue(),
-            });
-        }
-        let value = op.eval_out_of_plan(inputs)?.context("tract cannot run it on its own")?.remove(0);
-        match self.places[id] {
-            Place::Floats(slot) => {
-                let len = self.graph.nodes[id].len();
-                let values = value.try_as_plain_ram()?;
-                let values = values.as_slice::<f32>()?;
-                ensure!(values.len() == len, "{} values instead of {len}", values.len());
-                self.floats[slot][..len].copy_from_slice(values);
-            }
-            Place::Tensor(slot) => self.tensors[slot] = Some(value),
-            Place::None => {}
         }
         Ok(())
     }

@@ -29,6 +29,21 @@ impl Plan {
         self.times.replace(Vec::new()).unwrap_or_default()
     }
 
+    /// Multiplications with an addition of a whole run, by kind of operation.
+    pub(in crate::engine) fn work(&self) -> Vec<(&'static str, f64)> {
+        let mut work: Vec<(&'static str, f64)> = Vec::new();
+        for step in &self.steps {
+            let Step::Node(id) = *step else { continue };
+            let (kind, macs) = (self.graph.nodes[id].op.kind(), macs(&self.graph, id));
+            match work.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, sum)) => *sum += macs,
+                None => work.push((kind, macs)),
+            }
+        }
+        work.retain(|(_, macs)| *macs > 0.0);
+        work
+    }
+
     /// Operations by kind, and those that tract runs.
     pub(in crate::engine) fn report(&self) -> (Vec<(&'static str, usize)>, Vec<String>) {
         let mut kinds: Vec<(&'static str, usize)> = Vec::new();
@@ -51,7 +66,7 @@ impl Plan {
 }
 
 /// Multiplications that a node takes.
-fn macs(graph: &Graph, id: NodeId) -> f64 {
+pub(super) fn macs(graph: &Graph, id: NodeId) -> f64 {
     match &graph.nodes[id].op {
         Op::Gemm(gemm) => {
             let inputs = graph.nodes[gemm.input].len() / gemm.geometry.input_rows();

@@ -24,6 +24,7 @@ use super::ops::Machine;
 use super::plan::Plan;
 use super::typed::{Input, typed};
 use super::weights::Weights;
+use crate::diffusion::ports::DeepFeatures;
 use bands::{Band, Bands};
 use cuts::ROWS_IN;
 
@@ -147,7 +148,7 @@ impl Stretch {
         let Some(bands) = self.bands else {
             let input = self.tensor(0..self.input[0], &rows)?;
             drop(rows);
-            return Ok(plan.run(weights, vec![input], 0)?.1);
+            return Ok(plan.run(weights, vec![input], 0, DeepFeatures::Compute)?.1);
         };
         let units = self.input[0].min(self.output[0]);
         let [taken, given] = [self.input, self.output].map(|shape| shape[0] / units);
@@ -173,7 +174,7 @@ impl Stretch {
             if let Some((at, values)) = waiting.take() {
                 target[at..at + values.len()].copy_from_slice(&values);
             }
-            let (_, values) = plan.run(weights, vec![input], 0)?;
+            let (_, values) = plan.run(weights, vec![input], 0, DeepFeatures::Compute)?;
             let owned = band.within(given);
             waiting = Some((
                 band.owned.start * given * width,
