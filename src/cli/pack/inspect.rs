@@ -3,16 +3,22 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::estimate::{Estimate, estimate};
 use super::{mib, open};
+use crate::config::Settings;
 use crate::engine;
 use crate::packs;
 
-/// Say what a pack is made of: networks, precision, sizes, presets, licence
+/// Say what a pack is made of and what a picture of it takes: networks, precision, sizes, presets, licence, memory, time
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// A pack's name or directory
     #[arg(value_name = "NAME or DIR")]
     pack: String,
+    /// Pack the weights if that has not happened yet (it takes as much room again), to say what memory and time a picture
+    /// takes; where they are packed it is said anyway
+    #[arg(long)]
+    estimate: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -33,6 +39,9 @@ struct About {
     scheduler: String,
     components: Vec<Component>,
     presets: Vec<Preset>,
+    /// Of a picture of the default preset on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimate: Option<Estimate>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,7 +64,7 @@ struct Preset {
 
 /// Runs the subcommand.
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let about = about(&args.pack)?;
+    let about = about(&args.pack, args.estimate)?;
     if args.json {
         println!("{}", serde_json::to_string(&about)?);
     } else {
@@ -64,7 +73,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn about(name: &str) -> anyhow::Result<About> {
+fn about(name: &str, asked: bool) -> anyhow::Result<About> {
     let pack = open(name)?;
     let components = engine::survey(&pack.directory)?.into_iter().map(|network| Component {
         bytes: packs::bytes(&pack.directory.join(&network.component)).own,
@@ -81,6 +90,12 @@ fn about(name: &str) -> anyhow::Result<About> {
         unet: preset.unet.clone(),
     });
     let sizes = packs::bytes(&pack.directory);
+    let estimate = match asked || sizes.packed > 0 {
+        true => estimate(&pack, &Settings::load(None)?)
+            .inspect_err(|error| tracing::warn!("what a picture takes cannot be said: {error:#}"))
+            .ok(),
+        false => None,
+    };
     Ok(About {
         title: pack.manifest.title.clone(),
         licence: pack.manifest.licence.clone(),
@@ -90,6 +105,7 @@ fn about(name: &str) -> anyhow::Result<About> {
         size: pack.unet.sample_size.unwrap_or(64) * pack.vae.scale_factor(),
         scheduler: pack.scheduler.class_name().to_owned(),
         presets: presets.collect(),
+        estimate,
         components,
         directory: pack.directory.display().to_string(),
         name: pack.name,
@@ -105,6 +121,19 @@ fn print(about: &About) {
     println!("  pictures   {0} x {0}, latents of {1} channels", about.size, about.latent_channels);
     println!("  scheduler  {}", about.scheduler);
     println!("  hash       {}", about.pack_hash);
+    match &about.estimate {
+        Some(estimate) => {
+            let Estimate { width, height, steps, isa, threads, seconds, .. } = estimate;
+            println!(
+                "  memory     about {} for {width} x {height}: {} of buffers, {} of weights, mapped (--weights streamed: 64 MiB of them)",
+                mib(estimate.peak_bytes),
+                mib(estimate.buffers_bytes),
+                mib(estimate.weights_bytes),
+            );
+            println!("  time       about {seconds:.2} s for {steps} steps, on {isa} with {threads} threads");
+        }
+        None => println!("  memory     known once the weights are packed: --estimate packs them now"),
+    }
     println!("  networks");
     for component in &about.components {
         let Component { name, parameters, precision, bytes } = component;

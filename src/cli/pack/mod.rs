@@ -1,5 +1,6 @@
 //! `easeld pack`: the model packs of this device, from wherever they come.
 
+mod estimate;
 mod inspect;
 mod install;
 mod list;
