@@ -102,31 +102,46 @@ fn bands_in_int8_are_the_whole_picture_bit_for_bit_from_256_to_1024_pixels() {
 }
 
 #[test]
-fn bands_in_f32_are_the_whole_picture_without_a_step_at_a_seam() {
-    let pack = pack_with_all();
-    let [whole, bands] = both(pack.path(), Compute::F32, 1 << 20, [64, 64]);
-    let psnr_db = psnr_db(&bands, &whole);
-    println!("f32: {psnr_db:.1} dB");
-    assert!(psnr_db >= 80.0, "{psnr_db:.1} dB, wanted 80");
-    // No row differs by half a step of 8 bits, at a seam or elsewhere: what is left is our attention, of 8-bit codes.
-    let worst = (&whole - &bands)
-        .axis_iter(Axis(2))
-        .map(|row| row.iter().fold(0.0_f32, |a, b| a.max(b.abs())))
-        .fold(0.0, f32::max);
-    assert!(worst < 1.0 / 255.0, "a row is off by {worst}");
+fn bands_in_f32_are_the_whole_picture_without_a_step_at_a_seam_from_256_to_1024_pixels() {
+    let [with_attention, plain] = [pack_with_all(), tiny::pack("consistency")];
+    let cases = [
+        (&with_attention, 1 << 20, [64, 64]),
+        (&plain, 1 << 20, [64, 64]),
+        (&plain, 2 << 20, [128, 192]),
+        (&plain, 8 << 20, [256, 256]),
+    ];
+    for (pack, tile, latents) in cases {
+        let [whole, bands] = both(pack.path(), Compute::F32, tile, latents);
+        let psnr_db = psnr_db(&bands, &whole);
+        println!("f32, {latents:?}: {psnr_db:.1} dB");
+        assert!(psnr_db >= 80.0, "{latents:?}: {psnr_db:.1} dB, wanted 80");
+        // No row differs by half a step of 8 bits, at a seam or elsewhere: what is left is our attention, of 8-bit codes.
+        let worst = (&whole - &bands)
+            .axis_iter(Axis(2))
+            .map(|row| row.iter().fold(0.0_f32, |a, b| a.max(b.abs())))
+            .fold(0.0, f32::max);
+        assert!(worst < 1.0 / 255.0, "{latents:?}: a row is off by {worst}");
+    }
 }
 
 #[test]
-fn an_encoder_in_bands_gives_the_same_latents() {
+fn an_encoder_in_bands_gives_the_same_latents_from_256_to_1024_pixels() {
     let pack = tiny::pack("consistency");
-    let picture = randn([1, 3, 256, 192]).mapv(|value| value.tanh());
-    for (compute, tile) in [(Compute::Int8, 1 << 20), (Compute::F32, 1 << 20)] {
+    let cases = [
+        (Compute::Int8, 1 << 20, [256, 192]),
+        (Compute::F32, 1 << 20, [256, 192]),
+        (Compute::Int8, 2 << 20, [512, 512]),
+        (Compute::Int8, 8 << 20, [1024, 1024]),
+        (Compute::F32, 8 << 20, [1024, 1024]),
+    ];
+    for (compute, tile, [height, width]) in cases {
+        let picture = randn([1, 3, height, width]).mapv(|value| value.tanh());
         let [whole, bands] = [None, Some(tile)].map(|tile| {
             models(pack.path(), compute, tile).vae_encoder().unwrap().encode(picture.view()).unwrap()
         });
         let psnr_db = psnr_db(&bands, &whole);
-        println!("{compute:?}: {psnr_db:.1} dB");
-        assert!(psnr_db >= 80.0, "{compute:?}: {psnr_db:.1} dB, wanted 80");
+        println!("{compute:?}, {width} x {height}: {psnr_db:.1} dB");
+        assert!(psnr_db >= 80.0, "{compute:?}, {width} x {height}: {psnr_db:.1} dB, wanted 80");
         assert!(compute == Compute::F32 || whole == bands);
     }
 }
