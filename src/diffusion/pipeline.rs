@@ -242,7 +242,8 @@ fn attempt(
         if let Some(latents) = foreseen {
             report(Progress::Preview(config.preview(models, request, &latents)?.into()))?;
         }
-        if checkpoints.is_due() {
+        // Deep features are not in a checkpoint: one is worth keeping where the next step computes them.
+        if (step + 1).is_multiple_of(request.cache_interval) && checkpoints.is_due() {
             checkpoints.save(checkpoint::save(step + 1, &canvases));
         }
     }

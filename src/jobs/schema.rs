@@ -34,6 +34,7 @@ pub fn request(limits: &Limits, packs: &[PackInfo]) -> Value {
     for name in ["guidance_rescale", "guidance_start", "guidance_stop"] {
         add(name, share.clone());
     }
+    add("cache_interval", whole(1, limits.max_steps as u64));
     add("scheduler", json!({"type": "string"}));
     add("scheduler_options", json!({"type": "object"}));
     add("width", whole(1, limits.max_pixels as u64));
