@@ -79,7 +79,7 @@ fn whoever_names_a_reply_topic_is_answered_there_with_its_correlation_data() {
         "correlation-data",
         "c1",
     ];
-    s.send(GENERATE, r#"{"id":"by-property","prompt":"a fox","seed":1}"#, &v5);
+    s.send(GENERATE, r#"{"id":"by-property","prompt":"a fox","seed":1,"steps":1}"#, &v5);
     let picture = answers.on("easel/reply/7").payload;
     let status = answers.word("easel/reply/7/status", "succeeded");
     assert_eq!(status["image"]["bytes"], picture.len());
@@ -192,7 +192,7 @@ fn a_flood_is_slowed_down_client_by_client() {
     let s = setup(&[("EASELD__LIMITS__REQUESTS_PER_CLIENT", "3")]);
     s.pause();
     for n in 0..5 {
-        s.ask(&json!({"id": format!("flood-{n}"), "prompt": "a fox"}));
+        s.ask(&json!({"id": format!("flood-{n}"), "prompt": "a fox", "steps": 1}));
     }
     for n in 0..3 {
         s.until(&format!("flood-{n}"), "queued");
@@ -260,7 +260,7 @@ fn again_paints_the_newest_request_and_delete_takes_its_picture_away() {
 #[test]
 fn privacy_keeps_prompts_out_of_pictures_and_what_is_said_about_them() {
     let s = setup(&[("EASELD__PRIVACY__EMBED_PARAMETERS", "false")]);
-    s.ask(&json!({"id": "secret", "prompt": "a surprise for grandma"}));
+    s.ask(&json!({"id": "secret", "prompt": "a surprise for grandma", "steps": 1}));
     let image = s.listener.on("easel/desk/image").payload;
     let meta = s.listener.on("easel/desk/image/meta").json();
     assert!(meta["prompt"].is_null(), "{meta}");
@@ -283,7 +283,7 @@ fn the_schedule_paints_by_itself_with_what_sensors_say() {
 #[test]
 fn ends_are_events_and_the_schema_is_told() {
     let s = setup(&[]);
-    s.ask(&json!({"id": "told", "prompt": "a fox"}));
+    s.ask(&json!({"id": "told", "prompt": "a fox", "steps": 1}));
     let event = s.listener.on("easel/desk/event").json();
     assert_eq!(event, json!({"event_type": "succeeded", "id": "told"}));
     let late = Listener::start(s.broker.port(), "easel/desk/info", &[]);
@@ -302,14 +302,14 @@ fn prompts_of_every_kind_are_painted_or_refused() {
         ("long", "a".repeat(255)),
         ("rtl", "\u{05e9}\u{05d5}\u{05e2}\u{05dc}".to_owned()),
     ] {
-        s.ask(&json!({"id": id, "prompt": prompt}));
+        s.ask(&json!({"id": id, "prompt": prompt, "steps": 1}));
         let meta = s.listener.wait(id, |m| m.topic == "easel/desk/image/meta" && m.json()["id"] == id).json();
         assert_eq!(meta["prompt"], json!(prompt));
     }
     for (id, prompt, code) in
         [("nul", "a\0b".to_owned(), "invalid_value"), ("huge", "x".repeat(100_000), "too_long")]
     {
-        s.ask(&json!({"id": id, "prompt": prompt}));
+        s.ask(&json!({"id": id, "prompt": prompt, "steps": 1}));
         assert_eq!(s.until(id, "rejected")["error"]["code"], code);
     }
     // Topics that nobody may mean.
@@ -322,7 +322,7 @@ fn prompts_of_every_kind_are_painted_or_refused() {
     ] {
         s.send(topic, "a fox", &[]);
     }
-    s.ask(&json!({"id": "after", "prompt": "a fox"}));
+    s.ask(&json!({"id": "after", "prompt": "a fox", "steps": 1}));
     s.until("after", "succeeded");
 }
 

@@ -70,12 +70,12 @@ impl Setup {
 #[test]
 fn accepted_jobs_survive_kill_9_and_ended_ones_are_answered() {
     let mut s = setup(&[]);
-    s.ask(&json!({"id": "done", "prompt": "a fox", "seed": 1}));
+    s.ask(&json!({"id": "done", "prompt": "a fox", "seed": 1, "steps": 1}));
     let done = s.until("done", "succeeded");
     s.set("paused", "ON");
     s.listener.word("easel/desk/state", "paused");
     for id in ["a", "b", "c"] {
-        s.ask(&json!({"id": id, "prompt": "a fox", "seed": 1}));
+        s.ask(&json!({"id": id, "prompt": "a fox", "seed": 1, "steps": 1}));
         s.until(id, "queued");
     }
     s.daemon.kill();
@@ -96,11 +96,11 @@ fn accepted_jobs_survive_kill_9_and_ended_ones_are_answered() {
 #[test]
 fn a_result_waits_for_its_broker_over_a_crash() {
     let mut s = setup(&[]);
-    s.ask(&json!({"id": "first", "prompt": "a fox", "seed": 1}));
+    s.ask(&json!({"id": "first", "prompt": "a fox", "seed": 1, "steps": 1}));
     let first = s.until("first", "succeeded");
     s.set("paused", "ON");
     s.listener.word("easel/desk/state", "paused");
-    s.ask(&json!({"id": "late", "prompt": "a fox", "seed": 1}));
+    s.ask(&json!({"id": "late", "prompt": "a fox", "seed": 1, "steps": 1}));
     s.until("late", "queued");
     // The broker is gone before the picture is made, and the process dies before the broker is back.
     s.set("paused", "OFF");
@@ -153,7 +153,7 @@ fn a_request_that_kills_the_process_is_given_up() {
     let mut s = setup(&[("EASELD__JOBS__ATTEMPTS", "2")]);
     s.set("paused", "ON");
     s.listener.word("easel/desk/state", "paused");
-    s.ask(&json!({"id": "poison", "prompt": "a fox"}));
+    s.ask(&json!({"id": "poison", "prompt": "a fox", "steps": 1}));
     s.until("poison", "queued");
     for _ in 0..2 {
         // What the kernel's memory killer leaves behind.
@@ -165,14 +165,14 @@ fn a_request_that_kills_the_process_is_given_up() {
     s.set("paused", "OFF");
     let status = s.until("poison", "failed");
     assert_eq!(status["error"]["code"], "crashed", "{status}");
-    s.ask(&json!({"id": "good", "prompt": "a fox"}));
+    s.ask(&json!({"id": "good", "prompt": "a fox", "steps": 1}));
     s.until("good", "succeeded");
 }
 
 #[test]
 fn a_damaged_store_is_moved_aside_and_reported_and_the_daemon_comes_up() {
     let mut s = setup(&[]);
-    s.ask(&json!({"id": "before", "prompt": "a fox"}));
+    s.ask(&json!({"id": "before", "prompt": "a fox", "steps": 1}));
     s.until("before", "succeeded");
     s.daemon.terminate();
     let file = s.daemon.state().join("jobs.redb");
@@ -187,7 +187,7 @@ fn a_damaged_store_is_moved_aside_and_reported_and_the_daemon_comes_up() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| kept(name.clone())).count(), 1);
-    s.ask(&json!({"id": "after", "prompt": "a fox"}));
+    s.ask(&json!({"id": "after", "prompt": "a fox", "steps": 1}));
     s.until("after", "succeeded");
     s.idle();
 }
@@ -238,7 +238,7 @@ fn a_full_disk_rejects_requests_with_a_reason_and_recovers() {
     assert_eq!(rejected["error"]["code"], "storage", "{rejected}");
     assert!(rejected["error"]["message"].as_str().unwrap().contains("make room"), "{rejected}");
     fs::remove_file(filler).unwrap();
-    s.ask(&json!({"id": "roomy", "prompt": "a fox"}));
+    s.ask(&json!({"id": "roomy", "prompt": "a fox", "steps": 1}));
     s.until("roomy", "succeeded");
     drop(s);
     unmount(&path);
@@ -264,7 +264,12 @@ fn a_read_only_disk_rejects_with_what_to_do_and_memory_does_without_it() {
         let live =
             |m: &listener::Message| m.topic == "easel/desk/status" && m.text() == "online" && !m.retained;
         listener.wait("online", live);
-        publish(broker.port(), GENERATE, format!(r#"{{"id":"{id}","prompt":"a fox"}}"#).as_bytes(), &[]);
+        publish(
+            broker.port(),
+            GENERATE,
+            format!(r#"{{"id":"{id}","prompt":"a fox","steps":1}}"#).as_bytes(),
+            &[],
+        );
         let ended = |m: &listener::Message| {
             m.topic == format!("easel/desk/job/{id}")
                 && ["rejected", "succeeded"].contains(&m.json()["status"].as_str().unwrap())

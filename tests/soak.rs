@@ -7,8 +7,6 @@
 mod boards;
 #[path = "soak/crash.rs"]
 mod crash;
-#[path = "common/daemon.rs"]
-mod daemon;
 #[path = "soak/drain.rs"]
 mod drain;
 #[path = "soak/fleet.rs"]
@@ -17,16 +15,14 @@ mod fleet;
 mod mosquitto;
 #[path = "common/observer.rs"]
 mod observer;
-#[path = "common/pack.rs"]
-mod pack;
 #[path = "common/random.rs"]
 mod random;
 #[path = "soak/reconnects.rs"]
 mod reconnects;
 #[path = "soak/results.rs"]
 mod results;
-#[path = "common/tiny.rs"]
-mod tiny;
+#[path = "soak/scripted.rs"]
+mod scripted;
 
 /// A number from the environment, for shorter or longer runs.
 fn count(name: &str, usual: usize) -> usize {

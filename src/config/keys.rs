@@ -119,7 +119,7 @@ pub(super) const KEYS: [Key; 50] = [
         "reply_prefixes",
         "a list of topic prefixes that end in /",
         None,
-        "Reserved: topics below which requesters may ask for an answer.",
+        "Topics below which requesters may ask for an answer: the node publishes there with its own rights.",
     ),
     key(
         "node",

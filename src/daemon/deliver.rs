@@ -63,9 +63,9 @@ pub(super) struct Channels {
     pub(super) delivered: mpsc::Sender<Delivered>,
 }
 
-/// Delivers until the daemon drops its sender. Ends that are still in the store then stay there, unless `drain`: where nothing
-/// outlives the process they go out first.
-pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, channels: Channels, drain: bool) {
+/// Delivers until the daemon drops its sender and the ends that are in the store by then are out, or the client stops: what is
+/// left stays in the store.
+pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, channels: Channels) {
     let Channels { mut inbox, ended, delivered } = channels;
     let mut outbox = Outbox::new(client.clone(), topics.clone(), store);
     loop {
@@ -93,7 +93,7 @@ pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, chann
             },
         }
     }
-    while drain && let Ok(Sent::All(end)) = outbox.send_next().await {
+    while let Ok(Sent::All(end)) = outbox.send_next().await {
         drop(delivered.send(end).await);
     }
 }

@@ -127,7 +127,7 @@ pub async fn run(
     let says =
         presence::Says { info: json_bytes(&info), state: state_changes, config: config_changes, discovery };
     let ended = Arc::new(Notify::new());
-    let broker = Broker::start(client, &topics, says, store, ended.clone(), !durable);
+    let broker = Broker::start(client, &topics, says, store, ended.clone());
     let setup = service::Setup {
         node: settings.node.name.clone(),
         topics: topics.clone(),
@@ -286,7 +286,6 @@ impl Broker {
         says: presence::Says,
         store: Arc<Store>,
         ended: Arc<Notify>,
-        drain: bool,
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
         let (delivered_sender, delivered) = mpsc::channel(DELIVERIES);
@@ -298,7 +297,7 @@ impl Broker {
         let (client, events) = Client::start(settings);
         let announcing = presence.clone().announce(client.clone(), topics.clone(), says);
         let channels = deliver::Channels { inbox, ended, delivered: delivered_sender };
-        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), channels, drain);
+        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), channels);
         let tasks = vec![tokio::spawn(announcing), tokio::spawn(delivering)];
         Self { client: Some(client), events, deliveries, delivered, store, presence, tasks }
     }

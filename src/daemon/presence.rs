@@ -68,7 +68,7 @@ impl Presence {
                     if let Some(discovery) = &says.discovery {
                         send(&client, retained(discovery.topic(), discovery.payload())).await;
                     }
-                    // Published anew below; this also restores a change that the other arm had just seen.
+                    // Published anew below.
                     says.state.mark_changed();
                     says.config.mark_changed();
                 }
@@ -100,6 +100,8 @@ async fn next_state(
     due: Instant,
 ) -> Result<StateReport, watch::error::RecvError> {
     state.changed().await?;
+    // Seen only once it is published: when another arm of the select comes first, nothing is lost.
+    state.mark_changed();
     sleep_until(due).await;
     Ok(state.borrow_and_update().clone())
 }

@@ -117,26 +117,23 @@ impl Schedule {
 
 /// The prompt with `%name%` replaced by what the sensor said last; by nothing where it has not yet.
 fn filled(prompt: &str, sensors: &HashMap<String, String>) -> String {
-    let mut parts = prompt.split('%');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    while let Some(name) = parts.next() {
-        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        match parts.next() {
-            Some(rest) if is_name => {
+    let is_name =
+        |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let (mut text, mut rest) = (String::new(), prompt);
+    while let Some((before, after)) = rest.split_once('%') {
+        text += before;
+        match after.split_once('%').filter(|(name, _)| is_name(name)) {
+            Some((name, behind)) => {
                 text += sensors.get(name).map_or("", String::as_str);
-                text += rest;
+                rest = behind;
             }
-            rest => {
-                text += "%";
-                text += name;
-                if let Some(rest) = rest {
-                    text += "%";
-                    text += rest;
-                }
+            None => {
+                text.push('%');
+                rest = after;
             }
         }
     }
-    text
+    text + rest
 }
 
 /// One line without what has a meaning in prompts.

@@ -63,3 +63,90 @@ pub(super) fn restore(bytes: &[u8], canvases: &mut [Canvas], steps: usize) -> Op
     }
     Some(snapshot.step)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::canvas::Seeds;
+    use crate::diffusion::decoding::Decoder;
+    use crate::diffusion::presets::{PackDefaults, Preset};
+    use crate::diffusion::request::{GenerationRequest, Limits, RawRequest};
+    use crate::diffusion::schedulers::{SchedulerConfig, SchedulerName};
+
+    const STEPS: usize = 9;
+
+    fn own() -> SchedulerConfig {
+        SchedulerConfig::from_json(
+            r#"{"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#,
+        )
+        .expect("a configuration")
+    }
+
+    fn canvases(scheduler: &str) -> Vec<Canvas> {
+        let preset = Preset {
+            width: 64,
+            height: 64,
+            steps: STEPS,
+            guidance_scale: 1.0,
+            scheduler: None,
+            unet: "unet".to_owned(),
+            time_cond_proj_dim: None,
+            decoder: Decoder::Full,
+        };
+        let pack = PackDefaults::new(preset, 8).with_scheduler(own());
+        let raw = RawRequest {
+            prompt: "a fox".to_owned(),
+            scheduler: Some(scheduler.to_owned()),
+            ..RawRequest::default()
+        };
+        let request = GenerationRequest::new(raw, &Limits::default(), &pack, || 7).expect(scheduler);
+        let canvas = |index| Canvas::new(&request, &own(), Seeds::of(&request, index), [2, 3, 5], None, None);
+        (0..2).map(|index| canvas(index).expect(scheduler)).collect()
+    }
+
+    /// Some model: its output depends on everything that it sees.
+    fn advance(canvases: &mut [Canvas], step: usize) {
+        for canvas in canvases {
+            let output: Vec<f32> =
+                canvas.model_input(step).iter().map(|x| libm::sinf(3.0 * x) + 0.1).collect();
+            canvas.advance(&output, step);
+        }
+    }
+
+    #[test]
+    fn every_scheduler_goes_on_from_every_step_to_the_same_bits() {
+        for scheduler in SchedulerName::table() {
+            let mut whole = canvases(scheduler);
+            let steps = whole[0].scheduler.timesteps().len();
+            for cut in 1..=steps {
+                let mut first = canvases(scheduler);
+                (0..cut).for_each(|step| advance(&mut first, step));
+                let bytes = save(cut, &first);
+                let mut second = canvases(scheduler);
+                assert_eq!(restore(&bytes, &mut second, steps), Some(cut), "{scheduler}");
+                (cut..steps).for_each(|step| advance(&mut second, step));
+                if cut == 1 {
+                    (0..steps).for_each(|step| advance(&mut whole, step));
+                }
+                for (one, other) in whole.iter().zip(&second) {
+                    let bits =
+                        |canvas: &Canvas| canvas.latents.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(one), bits(other), "{scheduler} from step {cut} of {steps}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_something_else_change_nothing() {
+        let mut made = canvases("dpmpp-2m");
+        advance(&mut made, 0);
+        let bytes = save(1, &made);
+        let mut fewer = canvases("dpmpp-2m");
+        fewer.pop();
+        assert_eq!(restore(&bytes, &mut fewer, STEPS), None);
+        assert_eq!(restore(&bytes, &mut canvases("dpmpp-2m"), 0), None);
+        assert_eq!(restore(&bytes[..bytes.len() / 2], &mut canvases("dpmpp-2m"), STEPS), None);
+        assert_eq!(restore(b"", &mut canvases("dpmpp-2m"), STEPS), None);
+    }
+}

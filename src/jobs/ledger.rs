@@ -145,11 +145,10 @@ impl Ledger {
         if !waits {
             return Some(Known::Ended(Box::new(status.clone())));
         }
-        Some(match self.store.delivery(number) {
+        Some(match self.store.ended(number) {
             // The broker may have heard of it already, before the daemon did.
-            Ok(Some((Stage::Status, ended))) => Known::Ended(Box::new(ended.status)),
-            Ok(None) => Known::Ended(Box::new(status.clone())),
-            Ok(Some((Stage::Pictures, _))) | Err(_) => Known::Underway,
+            Ok(Some((ended, None | Some(Stage::Status)))) => Known::Ended(Box::new(ended.status)),
+            Ok(Some((_, Some(Stage::Pictures))) | None) | Err(_) => Known::Underway,
         })
     }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The node's name in these tests.
 pub(crate) const NODE: &str = "desk";
 /// Start-up, a stop, a log line: what takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon that is killed on drop.
 #[derive(Debug)]

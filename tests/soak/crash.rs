@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::count;
-use crate::daemon::Daemon;
 use crate::mosquitto::Mosquitto;
 use crate::observer::Observer;
 use crate::random::Random;
 use crate::results::Results;
-use crate::tiny;
+use crate::scripted::ScriptedDaemon;
 
 /// After the last kill, everything has to end.
 const LAST_PATIENCE: Duration = Duration::from_secs(300);
@@ -22,14 +21,12 @@ fn crash() {
     let mut random = Random(seed);
     let broker = Mosquitto::start();
     let mut observer = Observer::start(broker.port(), "observer", &["easel/#"]);
-    let pack = tiny::pack("consistency");
     let environment = [
-        ("EASELD__MODELS__DEFAULT", pack.path().to_str().unwrap()),
         ("EASELD__JOBS__ATTEMPTS", "1000"),
         ("EASELD__LIMITS__REQUESTS_PER_MINUTE", "0"),
         ("EASELD__LIMITS__REQUESTS_PER_CLIENT", "0"),
     ];
-    let mut daemon = Daemon::start(&broker.url(), &environment);
+    let mut daemon = ScriptedDaemon::start(&broker.url(), "desk", &environment);
     let (mut results, mut ids) = (Results::default(), BTreeSet::new());
     let mut accepted_unheard = 0;
     for round in 0..rounds {

@@ -7,13 +7,13 @@ use easeld::config::{JobStore, Settings};
 use easeld::daemon;
 use easeld::diffusion::checkpoint::Checkpoints;
 use easeld::diffusion::pipeline::Progress;
-use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
-use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
+use easeld::jobs::{GenerateError, GeneratePictures, Picture};
 
 use crate::count;
 use crate::mosquitto::Mosquitto;
 use crate::observer::{Observer, json};
+use crate::scripted;
 
 /// Takes no time: what is measured is everything around it.
 struct Instantly;
@@ -39,21 +39,6 @@ impl GeneratePictures for Instantly {
     }
 }
 
-fn pack() -> PackInfo {
-    let preset = Preset {
-        width: 64,
-        height: 64,
-        steps: 2,
-        guidance_scale: 1.0,
-        scheduler: None,
-        unet: "unet".to_owned(),
-        time_cond_proj_dim: None,
-        decoder: easeld::diffusion::decoding::Decoder::Full,
-    };
-    let (name, title) = ("instant".to_owned(), "Instant".to_owned());
-    PackInfo { name, title, pack_hash: "0".repeat(64), defaults: PackDefaults::new(preset, 16) }
-}
-
 #[test]
 #[ignore = "long: tests/long drain"]
 fn drain() {
@@ -72,7 +57,9 @@ fn drain() {
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let shutdown = async { drop(stopped.await) };
-        runtime.block_on(daemon::run(settings, Box::new(Instantly), vec![pack()], shutdown)).unwrap();
+        runtime
+            .block_on(daemon::run(settings, Box::new(Instantly), vec![scripted::pack()], shutdown))
+            .unwrap();
     });
     while observer.next(Duration::from_secs(20)).is_some_and(|message| json(&message)["state"] != "idle") {}
     // All of them wait before the first one runs.

@@ -5,12 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::count;
-use crate::daemon::Daemon;
 use crate::mosquitto::Mosquitto;
 use crate::observer::{Observer, json};
 use crate::random::Random;
 use crate::results::Results;
-use crate::tiny;
+use crate::scripted::ScriptedDaemon;
 
 const NODES: [&str; 3] = ["one", "two", "three"];
 /// Jobs that the sender has open at a time.
@@ -29,20 +28,17 @@ fn fleet() {
     let mut random = Random(count("EASELD_SEED", 11) as u64);
     let broker = Mosquitto::start();
     let mut observer = Observer::start(broker.port(), "sender", &["easel/#"]);
-    let pack = tiny::pack("consistency");
-    let mut members: Vec<Daemon> = NODES
+    let mut members: Vec<ScriptedDaemon> = NODES
         .iter()
         .map(|node| {
             let environment = [
-                ("EASELD__NODE__NAME", *node),
-                ("EASELD__MODELS__DEFAULT", pack.path().to_str().unwrap()),
                 ("EASELD__FLEET__GROUP", "pictures"),
                 ("EASELD__JOBS__ATTEMPTS", "1000"),
                 ("EASELD__MQTT__KEEP_ALIVE_S", "5"),
                 ("EASELD__LIMITS__REQUESTS_PER_MINUTE", "0"),
                 ("EASELD__LIMITS__REQUESTS_PER_CLIENT", "0"),
             ];
-            Daemon::start(&broker.url(), &environment)
+            ScriptedDaemon::start(&broker.url(), node, &environment)
         })
         .collect();
     let mut results = Results::default();
@@ -64,7 +60,7 @@ fn fleet() {
             let id = format!("f{sent}");
             observer.publish(
                 "easel/fleet/generate",
-                format!(r#"{{"id":"{id}","prompt":"a fox","seed":{sent},"steps":20}}"#),
+                format!(r#"{{"id":"{id}","prompt":"a fox","seed":{sent},"steps":8}}"#),
             );
             open.insert(id, Instant::now());
             sent += 1;
@@ -75,7 +71,7 @@ fn fleet() {
             let seed = &id[1..];
             observer.publish(
                 "easel/fleet/generate",
-                format!(r#"{{"id":"{id}","prompt":"a fox","seed":{seed},"steps":20}}"#),
+                format!(r#"{{"id":"{id}","prompt":"a fox","seed":{seed},"steps":8}}"#),
             );
             open.insert(id, Instant::now());
             repeated += 1;
@@ -114,7 +110,7 @@ fn fleet() {
             match kind {
                 0 => members[member].again(),
                 1 => {
-                    let _ = members[member].terminate();
+                    members[member].terminate();
                     members[member].again();
                 }
                 _ if paused.is_none() => {

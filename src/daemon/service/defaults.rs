@@ -54,7 +54,7 @@ impl Service {
         self.schedule.defaults.paused
     }
 
-    fn show_config(&self, error: Option<String>) {
+    pub(super) fn show_config(&self, error: Option<String>) {
         let report = self.schedule.defaults.report(&self.setup.packs, error);
         self.outlets.config.send_if_modified(|config| {
             let changed = *config != report;

@@ -92,6 +92,7 @@ pub(super) struct Service {
     stopping: bool,
     troubles: Troubles,
     last_duration: Option<Duration>,
+    temperature: Option<f64>,
     claims: Claims,
     /// When we claimed which of the fleet's jobs.
     claimed: HashMap<JobId, Instant>,
@@ -126,7 +127,9 @@ impl Service {
             stopping: false,
             troubles: Troubles::default(),
             last_duration: None,
+            temperature: None,
         };
+        service.show_config(None);
         service.load();
         service.show_state();
         service
@@ -226,15 +229,26 @@ impl Service {
 
     /// Once a second: what is due by the clock.
     pub(super) fn tick(&mut self) -> Result<(), WorkerGone> {
+        self.temperature = temperature::celsius();
         if !self.ledger.is_loaded() {
             self.load();
         }
         self.write_again();
+        self.try_the_disk();
         self.end_overdue();
         self.end_made_elsewhere();
         self.paint_what_is_due();
         self.show_state();
         self.start_next()
+    }
+
+    /// A disk that was full or read-only may be fine again without anybody asking for pictures.
+    fn try_the_disk(&mut self) {
+        let lasts =
+            self.troubles.has(troubles::STORAGE) && self.ledger.is_loaded() && self.unwritten.is_none();
+        if lasts && durably(|| self.ledger.store().flush()).is_ok() {
+            self.troubles.clear(troubles::STORAGE);
+        }
     }
 
     fn tell(&self, status: JobStatus, reply: Option<&Reply>) {
@@ -270,7 +284,7 @@ impl Service {
         let mut report = activity::report(self.running.as_ref(), waiting, self.stopping, trouble);
         report.paused = self.is_paused();
         report.last_duration_s = self.last_duration.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0);
-        report.temp_c = temperature::celsius();
+        report.temp_c = self.temperature;
         if report.paused && self.running.is_none() && trouble.is_none() && !self.stopping {
             report.state = crate::jobs::report::NodeState::Paused;
         }

@@ -216,16 +216,15 @@ impl Store {
         })
     }
 
-    /// How far the delivery of an end is; `None` when the broker has everything.
+    /// An end as it stands, and how far its delivery is: `None` when the broker has everything.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn delivery(&self, number: u64) -> Result<Option<(Stage, Ended)>, StoreError> {
+    pub fn ended(&self, number: u64) -> Result<Option<(Ended, Option<Stage>)>, StoreError> {
         self.read(|read| {
-            let Some(stage) = read.open_table(OUTBOX)?.get(number)? else { return Ok(None) };
-            let record = read.open_table(HISTORY)?.get(number)?;
-            let record = record.ok_or_else(|| StoreError::Damaged("a result without a record".to_owned()))?;
-            Ok(Some((Stage::of(stage.value()), parse(record.value())?)))
+            let Some(record) = read.open_table(HISTORY)?.get(number)? else { return Ok(None) };
+            let stage = read.open_table(OUTBOX)?.get(number)?.map(|stage| Stage::of(stage.value()));
+            Ok(Some((parse(record.value())?, stage)))
         })
     }
 
