@@ -22,7 +22,7 @@ from train_unet import build_unet, signal_and_noise
 from trajectories import STEPS, Trajectories, draw_all
 
 BATCH = 48
-DRAWING = 0.25  # share of the time in which the teacher draws
+DRAWING = 0.4  # share of the time in which the teacher draws
 FROM_NOISE = 0.4  # share of samples at the first step, which alone decides where objects go
 RENOISED = 0.5  # share of the others that are the student's own guess with fresh noise on it
 TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5  # LCMScheduler's boundary
