@@ -63,15 +63,20 @@ def cell(rows: list, wanted: int, notes: Notes, quantized: bool) -> str:
 
 
 def used_by(twins: dict) -> dict[tuple, list[str]]:
-    """Network -> the titles of the architectures that have it."""
+    """Network -> the architectures that have it."""
     found: dict[tuple, list[str]] = {}
     for (name, _), place in twins.items():
-        found.setdefault(place, []).append(architectures.ARCHITECTURES[name].title)
+        found.setdefault(place, []).append(name)
     return found
 
 
-def label(place: tuple, titles: list[str]) -> str:
-    return f"{PARTS[place[1]]} of {', '.join(titles)}"
+def label(place: tuple, names: list[str]) -> str:
+    return f"{PARTS[place[1]]}: {', '.join(names)}"
+
+
+def legend() -> str:
+    titles = [f"{name}: {architecture.title}" for name, architecture in architectures.ARCHITECTURES.items()]
+    return "Networks that several architectures share have one line. " + "; ".join(titles) + "."
 
 
 def table(header: list[str], lines: list[list[str]]) -> list[str]:
@@ -81,21 +86,21 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
 
 def small(rows: list, twins: dict, columns: dict, notes: Notes, quantized: bool) -> list[str]:
     lines = []
-    for place, titles in used_by(twins).items():
+    for place, names in used_by(twins).items():
         mine = [row for row in rows if not row.full and (row.architecture, row.component) == place]
         cells = [cell([row for row in mine if row.variant in variants], len(variants), notes, quantized)
                  for variants in columns.values()]
-        lines.append([label(place, titles), *cells])
+        lines.append([label(place, names), *cells])
     return table(["network", *columns], lines)
 
 
 def full(rows: list, twins: dict, notes: Notes) -> list[str]:
     lines = []
-    for place, titles in used_by(twins).items():
+    for place, names in used_by(twins).items():
         mine = {row.variant: row for row in rows if row.full and (row.architecture, row.component) == place}
         export, int8 = mine.get("torchscript-17-fp16"), mine.get("int8")
         size = next((row.parameters for row in mine.values()), 0)
-        line = [label(place, titles), f"{size / 1e6:.0f} M" if size else ""]
+        line = [label(place, names), f"{size / 1e6:.0f} M" if size else ""]
         for row, key, form in ((export, "f32", exact), (export, "int8", percent), (int8, "same", percent), (int8, "seconds", "{:.1f} s".format)):
             value = getattr(row, key) if row else None
             missing = notes.of(row.note if row and row.note else "not run yet")
@@ -108,7 +113,7 @@ def full(rows: list, twins: dict, notes: Notes) -> list[str]:
 def write(path: Path, rows: list, twins) -> None:
     """Puts the tables between the markers of the page."""
     notes = Notes()
-    lines = ["### Small versions, every way", "",
+    lines = [legend(), "", "### Small versions, every way", "",
              "Worst relative error of each group: easeld in f32 against ONNX Runtime on the same graph, then easeld in int8 "
              "against the f32 network.", "",
              *small(rows, twins(False), EXPORTS, notes, False), "",
