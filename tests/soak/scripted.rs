@@ -73,7 +73,9 @@ fn serve() {
     runtime.block_on(async {
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-        let stop = async move { drop(terminate.recv().await) };
+        let stop = async move {
+            terminate.recv().await;
+        };
         daemon::run(settings, Box::new(Scripted), vec![pack()], stop).await.unwrap();
     });
 }
