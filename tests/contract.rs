@@ -83,7 +83,7 @@ fn whoever_names_a_reply_topic_is_answered_there_with_its_correlation_data() {
     let picture = answers.on("easel/reply/7").payload;
     let status = answers.word("easel/reply/7/status", "succeeded");
     assert_eq!(status["image"]["bytes"], picture.len());
-    s.ask(&json!({"id": "by-field", "prompt": "a fox", "seed": 1, "reply": "easel/reply/8"}));
+    s.ask(&json!({"id": "by-field", "prompt": "a fox", "seed": 1, "steps": 1, "reply": "easel/reply/8"}));
     assert_eq!(answers.on("easel/reply/8").payload, picture);
     for (id, topic) in [
         ("elsewhere", "easel/desk/generate"),

@@ -82,7 +82,7 @@ pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, chann
                 }
                 match outbox.send_next().await {
                     // The daemon may be on its way down and not listen any more; the store knows.
-                    Ok(Sent::All(end)) => drop(delivered.send(end).await),
+                    Ok(Sent::All(end)) => drop(delivered.send(*end).await),
                     Ok(Sent::Nothing) => break,
                     Ok(Sent::Stopped) => return,
                     Err(error) => {
@@ -94,7 +94,7 @@ pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, chann
         }
     }
     while let Ok(Sent::All(end)) = outbox.send_next().await {
-        drop(delivered.send(end).await);
+        drop(delivered.send(*end).await);
     }
 }
 

@@ -26,7 +26,7 @@ const PACKET_REST: usize = 1024;
 /// What became of an attempt.
 pub(super) enum Sent {
     /// One end is out.
-    All(Delivered),
+    All(Box<Delivered>),
     /// None waits.
     Nothing,
     /// The client stopped.
@@ -94,7 +94,7 @@ impl Outbox {
         }
         durably(|| self.store.delivered(number))?;
         let bytes = ended.bytes();
-        Ok(Sent::All(Delivered { number, status: ended.status, bytes }))
+        Ok(Sent::All(Box::new(Delivered { number, status: ended.status, bytes })))
     }
 
     async fn send_pictures(&self, number: u64, ended: &mut Ended) -> Result<(), Unsent> {

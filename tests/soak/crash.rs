@@ -1,6 +1,7 @@
 //! `tests/long crash`: kill -9 at random moments, with jobs flowing.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::count;
@@ -27,17 +28,11 @@ fn crash() {
         ("EASELD__LIMITS__REQUESTS_PER_CLIENT", "0"),
     ];
     let mut daemon = ScriptedDaemon::start(&broker.url(), "desk", &environment);
-    let (mut results, mut ids) = (Results::default(), BTreeSet::new());
+    let (mut results, mut ids) = (Results::default(), BTreeSet::<String>::new());
     let mut accepted_unheard = 0;
     for round in 0..rounds {
         // Somebody who hears nothing asks again under the same id; whoever heard `queued` need not.
-        let unheard: Vec<String> = ids
-            .iter()
-            .filter(|id| {
-                results.jobs.get(*id).is_none_or(|outcome| !outcome.accepted && outcome.ends.is_empty())
-            })
-            .cloned()
-            .collect();
+        let unheard: Vec<String> = ids.iter().filter(|id| results.is_unheard(id)).cloned().collect();
         accepted_unheard += unheard.len();
         let fresh = (0..1 + random.below(4)).map(|n| format!("r{round}-{n}"));
         for id in unheard.into_iter().chain(fresh) {
@@ -46,16 +41,7 @@ fn crash() {
             observer.publish("easel/desk/generate", request);
             ids.insert(id);
         }
-        let until = Instant::now() + Duration::from_millis(random.below(1500));
-        // Some die while they start, most when they are at work.
-        let mut online = random.below(5) == 0;
-        let give_up = Instant::now() + Duration::from_secs(60);
-        while !(online && Instant::now() >= until) && Instant::now() < give_up {
-            if let Some(message) = observer.next(Duration::from_millis(10)) {
-                online |= message.topic == "easel/desk/status" && &message.payload[..] == b"online";
-                results.hear(&message);
-            }
-        }
+        listen(&mut observer, &mut results, &mut random);
         daemon.again(); // kills it first
         if round % 20 == 19 {
             eprintln!(
@@ -66,26 +52,7 @@ fn crash() {
             );
         }
     }
-    let until = Instant::now() + LAST_PATIENCE;
-    while Instant::now() < until && results.open(&ids).count() > 0 {
-        match observer.next(Duration::from_secs(2)) {
-            Some(message) => results.hear(&message),
-            None => {
-                let lost: Vec<String> = results
-                    .open(&ids)
-                    .filter(|id| results.jobs.get(*id).is_none_or(|outcome| !outcome.accepted))
-                    .cloned()
-                    .collect();
-                for id in lost {
-                    let request = format!(r#"{{"id":"{id}","prompt":"a fox","seed":1,"steps":2}}"#);
-                    observer.publish("easel/desk/generate", request);
-                }
-            }
-        }
-    }
-    while let Some(message) = observer.next(Duration::from_secs(2)) {
-        results.hear(&message);
-    }
+    let_all_end(&mut observer, &mut results, &ids);
     let told: usize = results.jobs.values().map(|outcome| outcome.told).sum();
     let lost: Vec<_> = results.open(&ids).collect();
     let failed = results
@@ -106,10 +73,50 @@ fn crash() {
     assert_eq!(results.contradicted(), Vec::<&String>::new());
     assert_eq!(results.without_picture(), Vec::<&String>::new());
     daemon.terminate();
-    let mut left: Vec<String> = std::fs::read_dir(daemon.state())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    assert_eq!(left_files(daemon.state()), ["jobs.redb", "log"], "files of nobody");
+}
+
+/// For a while that ends at a random moment: some daemons die while they start, most when they are at work.
+fn listen(observer: &mut Observer, results: &mut Results, random: &mut Random) {
+    let until = Instant::now() + Duration::from_millis(random.below(1500));
+    let mut online = random.below(5) == 0;
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !(online && Instant::now() >= until) && Instant::now() < give_up {
+        if let Some(message) = observer.next(Duration::from_millis(10)) {
+            online |= message.topic == "easel/desk/status" && &message.payload[..] == b"online";
+            results.hear(&message);
+        }
+    }
+}
+
+/// Until nothing is open, or patience is; whatever was never accepted is asked for again.
+fn let_all_end(observer: &mut Observer, results: &mut Results, ids: &BTreeSet<String>) {
+    let until = Instant::now() + LAST_PATIENCE;
+    while Instant::now() < until && results.open(ids).count() > 0 {
+        match observer.next(Duration::from_secs(2)) {
+            Some(message) => results.hear(&message),
+            None => {
+                let lost: Vec<String> = results
+                    .open(ids)
+                    .filter(|id| results.jobs.get(*id).is_none_or(|outcome| !outcome.accepted))
+                    .cloned()
+                    .collect();
+                for id in lost {
+                    let request = format!(r#"{{"id":"{id}","prompt":"a fox","seed":1,"steps":2}}"#);
+                    observer.publish("easel/desk/generate", request);
+                }
+            }
+        }
+    }
+    while let Some(message) = observer.next(Duration::from_secs(2)) {
+        results.hear(&message);
+    }
+}
+
+fn left_files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut left: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!(left, ["jobs.redb", "log"], "files of nobody");
+    left
 }

@@ -61,6 +61,11 @@ impl Results {
         }
     }
 
+    /// Nothing was heard of it, neither acceptance nor end.
+    pub(crate) fn is_unheard(&self, id: &str) -> bool {
+        self.jobs.get(id).is_none_or(|outcome| !outcome.accepted && outcome.ends.is_empty())
+    }
+
     /// Ids without an end among `ids`.
     pub(crate) fn open<'a>(&'a self, ids: &'a BTreeSet<String>) -> impl Iterator<Item = &'a String> {
         ids.iter().filter(|id| self.jobs.get(*id).is_none_or(|outcome| outcome.ends.is_empty()))

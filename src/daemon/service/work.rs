@@ -244,17 +244,25 @@ impl Service {
         let accepted = match record {
             Ok(Some(accepted)) => accepted,
             Ok(None) => {
-                return Ok(self.give_up(waiting, None, "internal", "its request is not in the store"));
+                self.give_up(waiting, None, "internal", "its request is not in the store");
+                return Ok(());
             }
-            Err(error) => return Ok(self.give_up(waiting, None, troubles::STORAGE, &error.to_string())),
+            Err(error) => {
+                self.give_up(waiting, None, troubles::STORAGE, &error.to_string());
+                return Ok(());
+            }
         };
         if accepted.attempts >= self.setup.attempts {
             let message = format!("the process died {} times while it made this picture", accepted.attempts);
-            return Ok(self.give_up(waiting, Some(&accepted), "crashed", &message));
+            self.give_up(waiting, Some(&accepted), "crashed", &message);
+            return Ok(());
         }
         let request = match self.reread(&accepted) {
             Ok(request) => request,
-            Err(error) => return Ok(self.refuse_late(waiting, &accepted, error)),
+            Err(error) => {
+                self.refuse_late(waiting, &accepted, error);
+                return Ok(());
+            }
         };
         let stop = StopFlag::default();
         let pack_hash =
