@@ -260,8 +260,9 @@ async fn messages_above_max_incoming_stay_with_the_broker_and_the_rest_comes() {
         Client::start(ClientSettings { subscriptions, max_incoming: 10_000, ..settings(broker.port()) });
     connected(&mut events).await;
     let before = easeld::device::memory::status_kib("VmRSS").unwrap();
-    for _ in 0..50 {
-        broker.publish("in", &vec![b'x'; 1_000_000], &[]);
+    // Fewer than the receive maximum: mosquitto 2.0.11 gives no quota back for what it drops.
+    for _ in 0..3 {
+        broker.publish("in", &vec![b'x'; 10_000_000], &[]);
     }
     broker.publish("in", b"small", &[]);
     assert_eq!(received(&mut events).await.payload, Bytes::from("small"));

@@ -93,9 +93,13 @@ async fn a_message_whose_acknowledgement_was_lost_comes_again_marked() {
     assert!(second.duplicate && !first.duplicate, "{second:?}");
     assert_eq!((second.packet_id, &second.payload), (first.packet_id, &first.payload));
     drop((first, second));
-    // Acknowledged now: it does not come a third time.
+    // Acknowledged now: it does not come a third time, however often the line breaks.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     proxy.cut();
-    assert!(matches!(next(&mut events).await, MqttEvent::Disconnected { .. }));
-    connected(&mut events).await;
-    assert!(timeout(Duration::from_secs(1), events.recv()).await.is_err());
+    let later = async {
+        while let Some(event) = events.recv().await {
+            assert!(!matches!(event, MqttEvent::Message(_)), "{event:?}");
+        }
+    };
+    assert!(timeout(Duration::from_secs(3), later).await.is_err(), "the client runs");
 }
