@@ -46,7 +46,9 @@ class Graph:
                 axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
                 shape = [-1 if i == axis % codes.ndim else 1 for i in range(codes.ndim)]
                 self.values[node.output[0]] = codes.astype(np.float32) * scale.reshape(shape)
-        self.at = {(node.name, i): name for node in graph.node if node.op_type != "DequantizeLinear"
+            elif node.op_type == "Cast" and node.input[0] in self.values:  # what stays float lies in halves
+                self.values[node.output[0]] = self.values[node.input[0]]
+        self.at = {(node.name, i): name for node in graph.node if node.op_type not in ("DequantizeLinear", "Cast")
                    for i, name in enumerate(node.input) if name in self.values}
 
 
@@ -104,7 +106,7 @@ def warm(pack: Path, state: Path) -> None:
     weights = {name: module.state_dict() for name, module in parts.items()}
     save_atomic({"ema": {"vae": weights["vae"]}}, state / "vae-unit.pt")
     for file, names in {"clip": {"text": "text", "image": "image", "scale": "scale"},
-                        "unet": {"unet": "unet", "text": "text"}, "fast": {"unet": "fast"}}.items():
+                        "unet": {"unet": "unet", "text": "text"}, "text": {"text": "text"}, "fast": {"unet": "fast"}}.items():
         if not all(part in weights for part in names.values()):
             continue
         held = {name: weights[part] for name, part in names.items()}
