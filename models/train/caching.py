@@ -51,12 +51,6 @@ def make(easeld: Path, pack: Path, setting: Setting, prompts: list[Prompt], out:
     return np.stack(pictures), float(np.median(seconds))
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """The median over pictures, in dB; 99 where most are the same."""
-    errors = ((a.astype(float) - b) ** 2).mean(axis=(1, 2, 3))
-    return float(np.median(10 * np.log10(255**2 / np.maximum(errors, 8e-6))))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True)
@@ -78,7 +72,7 @@ def main() -> None:
             verdict = M.judge_pictures(judge, pictures, scenes)
             objects = [r if two else s for r, s, two in zip(verdict.relation, verdict.single, verdict.two)]
             right = f"{100 * sum(objects) / len(objects):.0f} / {100 * verdict.background.mean():.0f} %"
-            same = "" if way == "all of every step" else f"{psnr(pictures, full[0]):.1f} dB"
+            same = "" if way == "all of every step" else f"{np.median(M.psnr(pictures, full[0])):.1f} dB"
             print(f"| {steps} | {way} | {seconds / full[1]:.2f} | {same} | {right} |", flush=True)
 
 

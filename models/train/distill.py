@@ -36,6 +36,14 @@ def boundary(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2), scaled / (scaled**2 + SIGMA_DATA**2).sqrt()
 
 
+def guess(unet: torch.nn.Module, x: torch.Tensor, t: torch.Tensor, states: torch.Tensor, a: torch.Tensor,
+          s: torch.Tensor) -> torch.Tensor:
+    """Where samples `x` [B, 12, 16, 16] at times `t` [B] end, with signal `a` and noise `s` of every timestep."""
+    v = unet(x, t, encoder_hidden_states=states).sample.float()
+    skip, out = boundary(t)
+    return skip * x + out * (a[t] * x - s[t] * v)
+
+
 def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
     """Draws and trains for `seconds` in all; rank 0 writes `fast.pt`."""
     torch.manual_seed(seed)
@@ -55,11 +63,6 @@ def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, 
     a, s = signal_and_noise(device)
     count = samples(BATCH, world, device)
 
-    def guess(x: torch.Tensor, t: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        v = student(x, t, encoder_hidden_states=states).sample.float()
-        skip, out = boundary(t)
-        return skip * x + out * (a[t] * x - s[t] * v)
-
     def step():
         later = torch.randint(1, STEPS, (count,), device=device)
         at = torch.where(torch.rand(count, device=device) < FROM_NOISE, 0, later)
@@ -69,9 +72,9 @@ def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, 
         with torch.autocast(device, torch.bfloat16):
             states = models.text_states(text, tokens)
             with torch.no_grad():
-                first = guess(start, drawn.timesteps[:1].expand(count), states)
+                first = guess(student, start, drawn.timesteps[:1].expand(count), states, a, s)
             x = torch.where(fresh[:, None, None, None], a[t] * first + s[t] * torch.randn_like(end), x)
-            guessed = guess(x, t, states)
+            guessed = guess(student, x, t, states, a, s)
         return ((guessed - end).square() + HUBER**2).sqrt().mean() - HUBER, {}
 
     session.run(step)

@@ -17,7 +17,7 @@ from PIL import Image
 import measures as M
 import models
 import tokenizer as T
-from distill import boundary
+from distill import guess
 from judge import load_judge
 from session import averaged
 from train_unet import build_unet, signal_and_noise
@@ -38,12 +38,10 @@ def quickly(unet, text, tokens: torch.Tensor, noise: torch.Tensor, steps: int) -
     x = noise
     with torch.autocast(device, torch.bfloat16):
         states = models.text_states(text, tokens)
-        for i, t in enumerate(scheduler.timesteps.tolist()):
-            v = unet(x, t, encoder_hidden_states=states).sample.float()
-            skip, out = boundary(torch.tensor([t], device=noise.device))
-            end = skip * x + out * (a[t] * x - s[t] * v)
+        for i, t in enumerate(scheduler.timesteps):
+            end = guess(unet, x, t.to(x.device).expand(len(x)), states, a, s)
             if i + 1 < steps:
-                after = int(scheduler.timesteps[i + 1])
+                after = scheduler.timesteps[i + 1]
                 x = a[after] * end + s[after] * torch.randn_like(end)
     return end
 

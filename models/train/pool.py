@@ -112,7 +112,7 @@ class Pool:
         parts = [torch.load(p) for p in files(state, name)]
         if not parts:
             raise FileNotFoundError(f"{state}/{name}-0.pt is missing: run the stage `scenes` first")
-        self.device, self.name, self.state = device, name, state
+        self.device = device
         self.fields = {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
         self.painter = Painter(device)
 
