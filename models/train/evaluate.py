@@ -125,8 +125,7 @@ class Evaluation:
         real = []
         for prompt, which in zip(prompts, whiches):
             drawn = [scenes.place_one(which, prompt.scene.colour) for _ in range(VARIED_SEEDS)]
-            renders = ((scenes.pictures(drawn).transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
-            real.append([M.best_fit(r, which, scenes) for r in renders])
+            real.append([M.best_fit(r, which, scenes) for r in M.renders(drawn, scenes)])
         ours, theirs = M.spread(made), M.spread(real)
         for what in ours:
             title = f"diversity: spread of {what} over {VARIED_SEEDS} seeds, of the data's"
@@ -137,11 +136,9 @@ class Evaluation:
             self.rows.append(Row(title, f"{ratio:.2f} ({ours[what]:.1f} to {theirs[what]:.1f})", ">= 0.7", ratio >= 0.7))
 
     def distances(self) -> None:
-        drawn = Scenes(9)
-        renders = np.concatenate([
-            ((drawn.pictures([p.scene for p in self.prompts]).transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
-            for _ in range(SEEDS)])
-        real = M.judge_pictures(self.judge, renders, [p.scene for p in self.prompts] * SEEDS).features
+        drawn_by, scenes = Scenes(9), [p.scene for p in self.prompts]
+        renders = np.concatenate([M.renders(scenes, drawn_by) for _ in range(SEEDS)])
+        real = M.judge_pictures(self.judge, renders, scenes * SEEDS).features
         half = len(real) // 2
         self.rows.append(Row("distance of two halves of real renders", f"{M.frechet(real[:half], real[half:]):.2f}"))
         for name, verdict in self.verdicts.items():

@@ -17,6 +17,11 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def renders(scenes: list[Scene], drawn_by: Scenes) -> np.ndarray:
+    """What a perfect model would give: uint8 [len(scenes), H, W, 3]."""
+    return ((drawn_by.pictures(scenes).transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
+
+
 @dataclass
 class Verdict:
     """Of each picture, bool arrays; `both` and `relation` only mean something where two objects were asked for."""

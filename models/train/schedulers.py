@@ -1,4 +1,6 @@
-"""Measures every scheduler at 4, 8 and 20 steps on the bundled pack: how many pictures show what was asked for.
+"""Measures every scheduler at 4, 8 and 20 steps on the bundled pack: how many pictures show what was asked for, and how
+far their features lie from those of real renders of the same scenes (as FID does, with so few pictures good for comparison
+within the table alone).
 
     python models/train/schedulers.py --state STATE --easeld target/release/easeld [--prompts 60] [--readme]
 
@@ -20,6 +22,7 @@ sys.path.insert(0, str(HERE))
 
 import measures as M  # noqa: E402
 from judge import load_judge  # noqa: E402
+from scenes import Scenes  # noqa: E402
 from trial import Setting, held_out_prompts, make_pictures  # noqa: E402
 
 STEPS = (4, 8, 20)
@@ -43,7 +46,8 @@ def main() -> None:
     torch.set_num_threads(args.workers)
     judge, prompts = load_judge(args.state), held_out_prompts(args.prompts)
     scenes = [p.scene for p in prompts]
-    lines = [f"| scheduler | {' | '.join(f'{n} steps' for n in STEPS)} |", "| --- | " + "--- | " * len(STEPS)]
+    real = M.judge_pictures(judge, M.renders(scenes, Scenes(9)), scenes).features
+    lines = [f"| scheduler | {' | '.join(f'{n} steps' for n in STEPS)} |", "| --- |" + " --- |" * len(STEPS)]
     for name in NAMES:
         cells = []
         for steps in STEPS:
@@ -56,7 +60,8 @@ def main() -> None:
                 continue
             verdict = M.judge_pictures(judge, pictures, scenes)
             objects = [r if two else s for r, s, two in zip(verdict.relation, verdict.single, verdict.two)]
-            cells.append(f"{100 * sum(objects) / len(objects):.0f} / {100 * verdict.background.mean():.0f}")
+            cells.append(f"{100 * sum(objects) / len(objects):.0f} / {100 * verdict.background.mean():.0f} / "
+                         f"{M.frechet(verdict.features, real):.0f}")
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     if args.readme:
