@@ -63,23 +63,31 @@ impl Setup {
     }
 }
 
-#[test]
-fn whoever_names_a_reply_topic_is_answered_there_with_its_correlation_data() {
-    let s = setup(&[]);
-    let answers = Listener::start(s.broker.port(), "easel/reply/#", &["-V", "mqttv5"]);
-    let v5 = [
+/// What makes `mosquitto_pub` send MQTT 5's response topic and correlation data.
+fn answer_to<'a>(topic: &'a str, correlation_data: &'a str) -> [&'a str; 10] {
+    [
         "-V",
         "mqttv5",
         "-D",
         "publish",
         "response-topic",
-        "easel/reply/7",
+        topic,
         "-D",
         "publish",
         "correlation-data",
-        "c1",
-    ];
-    s.send(GENERATE, r#"{"id":"by-property","prompt":"a fox","seed":1,"steps":1}"#, &v5);
+        correlation_data,
+    ]
+}
+
+#[test]
+fn whoever_names_a_reply_topic_is_answered_there_with_its_correlation_data() {
+    let s = setup(&[]);
+    let answers = Listener::start(s.broker.port(), "easel/reply/#", &["-V", "mqttv5"]);
+    s.send(
+        GENERATE,
+        r#"{"id":"by-property","prompt":"a fox","seed":1,"steps":1}"#,
+        &answer_to("easel/reply/7", "c1"),
+    );
     let picture = answers.on("easel/reply/7").payload;
     let status = answers.word("easel/reply/7/status", "succeeded");
     assert_eq!(status["image"]["bytes"], picture.len());
@@ -104,19 +112,7 @@ fn correlation_data_comes_back_as_it_was() {
     sub.args(["-V", "mqttv5", "-t", "easel/reply/9/status", "-C", "1", "-W", "20", "-F", "%D %C"]);
     let sub = sub.stdout(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
-    let v5 = [
-        "-V",
-        "mqttv5",
-        "-D",
-        "publish",
-        "response-topic",
-        "easel/reply/9",
-        "-D",
-        "publish",
-        "correlation-data",
-        "mark-42",
-    ];
-    s.send(GENERATE, "a fox", &v5);
+    s.send(GENERATE, "a fox", &answer_to("easel/reply/9", "mark-42"));
     let output = sub.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("mark-42") && said.contains("application/json"), "{said:?}");

@@ -6,6 +6,8 @@
 mod listener;
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
+#[path = "common/scripted_pack.rs"]
+mod scripted_pack;
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -16,11 +18,11 @@ use easeld::daemon;
 use easeld::diffusion::checkpoint::Checkpoints;
 use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::postprocess::RgbImage;
-use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
 use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 use listener::{Listener, publish};
 use mosquitto::Mosquitto;
+use scripted_pack::scripted_pack;
 use tokio::sync::oneshot;
 
 /// Does what its prompt says.
@@ -79,25 +81,8 @@ impl Running {
         settings.mqtt.url = broker.url();
         settings.node.name = "desk".to_owned();
         settings.state.jobs = JobStore::Memory;
-        let pack = PackInfo {
-            name: "scripted".to_owned(),
-            title: "Scripted".to_owned(),
-            pack_hash: "0".repeat(64),
-            defaults: PackDefaults::new(
-                Preset {
-                    width: 64,
-                    height: 64,
-                    steps: 2,
-                    guidance_scale: 1.0,
-                    scheduler: None,
-                    unet: "unet".to_owned(),
-                    time_cond_proj_dim: None,
-                    decoder: easeld::diffusion::decoding::Decoder::Full,
-                },
-                16,
-            )
-            .with_previews(true),
-        };
+        let pack = scripted_pack();
+        let pack = PackInfo { defaults: pack.defaults.with_previews(true), ..pack };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -23,6 +23,8 @@ mod reconnects;
 mod results;
 #[path = "soak/scripted.rs"]
 mod scripted;
+#[path = "common/scripted_pack.rs"]
+mod scripted_pack;
 
 /// A number from the environment, for shorter or longer runs.
 fn count(name: &str, usual: usize) -> usize {

@@ -13,7 +13,7 @@ use easeld::jobs::{GenerateError, GeneratePictures, Picture};
 use crate::count;
 use crate::mosquitto::Mosquitto;
 use crate::observer::{Observer, json};
-use crate::scripted;
+use crate::scripted_pack::scripted_pack;
 
 /// Takes no time: what is measured is everything around it.
 struct Instantly;
@@ -58,7 +58,7 @@ fn drain() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let shutdown = async { drop(stopped.await) };
         runtime
-            .block_on(daemon::run(settings, Box::new(Instantly), vec![scripted::pack()], shutdown))
+            .block_on(daemon::run(settings, Box::new(Instantly), vec![scripted_pack()], shutdown))
             .unwrap();
     });
     while observer.next(Duration::from_secs(20)).is_some_and(|message| json(&message)["state"] != "idle") {}

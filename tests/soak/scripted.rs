@@ -11,11 +11,12 @@ use easeld::device::logging;
 use easeld::diffusion::checkpoint::Checkpoints;
 use easeld::diffusion::pipeline::Progress;
 use easeld::diffusion::postprocess::RgbImage;
-use easeld::diffusion::presets::{PackDefaults, Preset};
 use easeld::diffusion::request::GenerationRequest;
 use easeld::display;
-use easeld::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
+use easeld::jobs::{GenerateError, GeneratePictures, Picture};
 use tempfile::TempDir;
+
+use crate::scripted_pack::scripted_pack;
 
 /// Of one step.
 const STEP: Duration = Duration::from_millis(25);
@@ -44,22 +45,6 @@ impl GeneratePictures for Scripted {
     }
 }
 
-/// What requests are held against.
-pub(crate) fn pack() -> PackInfo {
-    let preset = Preset {
-        width: 64,
-        height: 64,
-        steps: 2,
-        guidance_scale: 1.0,
-        scheduler: None,
-        unet: "unet".to_owned(),
-        time_cond_proj_dim: None,
-        decoder: easeld::diffusion::decoding::Decoder::Full,
-    };
-    let (name, title) = ("scripted".to_owned(), "Scripted".to_owned());
-    PackInfo { name, title, pack_hash: "0".repeat(64), defaults: PackDefaults::new(preset, 16) }
-}
-
 /// Not a test: the daemon itself, in the process that [`ScriptedDaemon`] starts.
 #[test]
 #[ignore = "started by other runs"]
@@ -76,7 +61,7 @@ fn serve() {
         let stop = async move {
             terminate.recv().await;
         };
-        daemon::run(settings, Box::new(Scripted), vec![pack()], stop).await.unwrap();
+        daemon::run(settings, Box::new(Scripted), vec![scripted_pack()], stop).await.unwrap();
     });
 }
 
