@@ -13,7 +13,7 @@ const ROWS: usize = 6;
 const VECTORS: usize = 2;
 
 pub(super) const KERNEL: Kernel =
-    Kernel { isa: Isa::Avx2, rows: ROWS, panels: 1, code_max: 127, code_zero: 0, dot };
+    Kernel { isa: Isa::Avx2, rows: ROWS, panels: 1, code_max: 127, code_zero: 0, dot, fused: None };
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with AVX2.

@@ -11,7 +11,7 @@ const ROWS: usize = 6;
 const VECTORS: usize = 2;
 
 pub(super) const KERNEL: Kernel =
-    Kernel { isa: Isa::AvxVnni, rows: ROWS, panels: 1, code_max: 255, code_zero: 0, dot };
+    Kernel { isa: Isa::AvxVnni, rows: ROWS, panels: 1, code_max: 255, code_zero: 0, dot, fused: None };
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with AVX2 and AVX-VNNI.

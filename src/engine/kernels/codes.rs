@@ -24,6 +24,7 @@ pub(in crate::engine) struct Codes {
     /// Bytes per row: the number of inputs rounded up to whole steps; what is beyond meets weights of 0.
     pub(in crate::engine) width: usize,
     pub(in crate::engine) codes: Vec<u8>,
+    /// The row after the last one stands for padding: scale and offset are 0.
     pub(in crate::engine) scale: Vec<f32>,
     pub(in crate::engine) offset: Vec<f32>,
 }
@@ -32,16 +33,18 @@ impl Codes {
     /// Makes room for `rows` rows of `inputs` values, keeping the memory there is.
     pub(in crate::engine) fn resize(&mut self, rows: usize, inputs: usize) {
         self.width = inputs.next_multiple_of(STEP);
-        self.codes.resize(rows * self.width, 0);
-        self.scale.resize(rows, 0.0);
-        self.offset.resize(rows, 0.0);
+        self.codes.resize((rows + 1) * self.width, 0);
+        for values in [&mut self.scale, &mut self.offset] {
+            values.resize(rows + 1, 0.0);
+            values[rows] = 0.0;
+        }
     }
 
     /// Runs of at most `rows` rows, to be written at the same time.
     pub(in crate::engine) fn parts(&mut self, rows: usize) -> Vec<CodesPart<'_>> {
-        let width = self.width;
-        let codes = self.codes.chunks_mut(rows * width);
-        let scales = self.scale.chunks_mut(rows).zip(self.offset.chunks_mut(rows));
+        let (width, all) = (self.width, self.scale.len() - 1);
+        let codes = self.codes[..all * width].chunks_mut(rows * width);
+        let scales = self.scale[..all].chunks_mut(rows).zip(self.offset[..all].chunks_mut(rows));
         let parts = codes.zip(scales).enumerate();
         parts
             .map(|(at, (codes, (scale, offset)))| CodesPart { first: at * rows, width, codes, scale, offset })

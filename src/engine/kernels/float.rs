@@ -187,18 +187,29 @@ versions! {
 versions! {
     /// The least and the largest value.
     fn range(values: &[f32]) -> (f32, f32) {
-        let mut least = [f32::INFINITY; LANES];
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        let (chunks, rest) = values.as_chunks::<LANES>();
-        for chunk in chunks {
-            for at in 0..LANES {
-                least[at] = if chunk[at] < least[at] { chunk[at] } else { least[at] };
-                largest[at] = if chunk[at] > largest[at] { chunk[at] } else { largest[at] };
-            }
-        }
-        let low = least.iter().chain(rest).fold(f32::INFINITY, |a, b| a.min(*b));
-        (low, largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b)))
+        (extreme(values, f32::INFINITY, |a, b| a < b), extreme(values, f32::NEG_INFINITY, |a, b| a > b))
     }
+}
+
+/// The value that is before all others; `last` if there is none.
+#[inline(always)]
+fn extreme(values: &[f32], last: f32, before: impl Fn(f32, f32) -> bool) -> f32 {
+    let first = |a: f32, b: f32| if before(a, b) { a } else { b };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [last; LANES];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = first(*x, *lane);
+        }
+    }
+    // In halves: one after the other takes as long as a short row itself.
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = lanes.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low = first(*high, *low));
+        half /= 2;
+    }
+    rest.iter().fold(lanes[0], |so_far, x| first(*x, so_far))
 }
 
 versions! {

@@ -7,17 +7,14 @@
 
 use super::codes::{Codes, Unit};
 use super::finish::{Epilogue, finish};
-use super::float;
-use super::{PANEL, ROWS_MAX, sums};
+use super::tap::{self, Tap, Tile};
+use super::{PANEL, ROWS_MAX, float};
 use crate::engine::pool::Pool;
 
 /// Columns of a tile: two panels.
 pub(in crate::engine) const PAIR: usize = 2 * PANEL;
 /// Tiles whose gathered row numbers are kept while all panels pass by.
 const CHUNK: usize = 16;
-/// Stands for a row of padding.
-const NONE: u32 = u32::MAX;
-
 /// Which input row each tap of each output row reads. A linear layer is one tap on a picture one row high.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct Geometry {
@@ -61,23 +58,50 @@ impl Geometry {
         self.batch * self.input[0] * self.input[1]
     }
 
-    /// The stored row under a tap of an output row, or [`NONE`] in the padding.
-    fn source(&self, row: usize, tap: usize) -> u32 {
-        let [height, width] = self.output;
-        let at = [row / width % height, row % width];
-        let tap = [tap / self.kernel[1], tap % self.kernel[1]];
-        let mut found = row / (width * height);
-        for axis in 0..2 {
-            let place = at[axis] * self.stride[axis] + tap[axis];
-            let Some(place) = place.checked_sub(self.padding[axis]) else {
-                return NONE;
-            };
-            if place >= self.input[axis] * self.repeat {
-                return NONE;
+    /// For one axis, the stored place under each tap of each output place; nothing in the padding.
+    fn places(&self, axis: usize) -> Vec<Option<u32>> {
+        let taps = self.kernel[axis];
+        let place = |at: usize| {
+            let place = (at / taps * self.stride[axis] + at % taps).checked_sub(self.padding[axis])?;
+            (place < self.input[axis] * self.repeat).then_some((place / self.repeat) as u32)
+        };
+        (0..self.output[axis] * taps).map(place).collect()
+    }
+}
+
+/// The stored row under each tap of an output row; the row after the last one stands for padding.
+struct Sources<'a> {
+    geometry: &'a Geometry,
+    down: Vec<Option<u32>>,
+    across: Vec<Option<u32>>,
+}
+
+impl Sources<'_> {
+    fn of(geometry: &Geometry) -> Sources<'_> {
+        Sources { geometry, down: geometry.places(0), across: geometry.places(1) }
+    }
+
+    fn padding(&self) -> u32 {
+        self.geometry.input_rows() as u32
+    }
+
+    /// Appends those of the output rows `rows`: `height` of them for each tap, padding beyond the end.
+    fn gather(&self, rows: std::ops::Range<usize>, height: usize, into: &mut Vec<u32>) {
+        let Geometry { input, output, kernel, .. } = *self.geometry;
+        let start = into.len();
+        into.resize(start + height * self.geometry.taps(), self.padding());
+        for (at, row) in rows.enumerate() {
+            let [line, x] = [row / output[1], row % output[1]];
+            let first = (line / output[0] * input[0]) as u32;
+            let down = &self.down[line % output[0] * kernel[0]..][..kernel[0]];
+            let across = &self.across[x * kernel[1]..][..kernel[1]];
+            let taps = down.iter().flat_map(|y| across.iter().map(move |x| y.zip(*x)));
+            for (tap, place) in taps.enumerate() {
+                if let Some((y, x)) = place {
+                    into[start + tap * height + at] = (first + y) * input[1] as u32 + x;
+                }
             }
-            found = found * self.input[axis] + place / self.repeat;
         }
-        found as u32
     }
 }
 
@@ -102,15 +126,13 @@ impl<W> Panels<'_, W> {
     }
 }
 
-/// Room for the integer sums of a tile.
-pub(in crate::engine) type Scratch = [i32; ROWS_MAX * PAIR];
-
 /// One kind of arithmetic: adds one tap's products to a tile.
 pub(in crate::engine) trait Products: Sync {
     /// Output rows it takes at once.
     fn rows(&self) -> usize;
-    /// `tile[row][pair of panels] += input rows * weights of the tap`; rows that are [`NONE`] add nothing.
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], sums: &mut Scratch);
+    /// `tile[row][panel] += input rows * weights of the tap`, one or two panels side by side; the `first` tap does
+    /// not ask what was in the tile.
+    fn add(&self, rows: &[u32], tap: usize, panels: &[usize], first: bool, tile: &mut Tile);
 }
 
 /// Codes times s8 weights.
@@ -126,25 +148,17 @@ impl Products for IntProducts<'_> {
         self.unit.kernel.rows
     }
 
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], sums: &mut Scratch) {
-        let Unit { kernel, level } = self.unit;
-        let Codes { width, codes, scale, offset } = self.codes;
-        // Padding reads some row, with a scale of 0.
-        let mut sources: [&[u8]; ROWS_MAX] = [&codes[..*width]; ROWS_MAX];
-        let mut scales = [0.0; ROWS_MAX];
-        let mut offsets = [0.0; ROWS_MAX];
-        for (at, row) in rows.iter().enumerate().filter(|(_, row)| **row != NONE) {
-            let row = *row as usize;
-            sources[at] = &codes[row * width..][..*width];
-            scales[at] = scale[row];
-            offsets[at] = offset[row];
+    fn add(&self, rows: &[u32], tap: usize, panels: &[usize], first: bool, tile: &mut Tile) {
+        let mut starts = [0; 2];
+        let mut sums = [&[0; PANEL]; 2];
+        for (at, panel) in panels.iter().enumerate() {
+            starts[at] = self.panels.start(*panel, tap);
+            let of_panel = &self.panels.sums[(panel * self.panels.taps + tap) * PANEL..];
+            sums[at] = of_panel.first_chunk().expect("the sums of a panel");
         }
-        let starts = panels.map(|panel| self.panels.start(panel, tap));
-        sums::fill(kernel, &sources[..rows.len()], self.panels.weights, &starts, sums, PAIR);
-        let weight_sums =
-            panels.map(|panel| &self.panels.sums[(panel * self.panels.taps + tap) * PANEL..][..PANEL]);
-        let scales = [&scales[..rows.len()], &offsets[..rows.len()]];
-        float::fold(level, tile, sums, kernel.excess(), scales, weight_sums);
+        let starts = &starts[..panels.len()];
+        let tap = Tap { codes: self.codes, rows, weights: self.panels.weights, starts, sums };
+        tap::add(self.unit, &tap, first, tile);
     }
 }
 
@@ -161,23 +175,36 @@ impl Products for FloatProducts<'_> {
         4
     }
 
-    fn add(&self, rows: &[u32], tap: usize, panels: [usize; 2], tile: &mut [f32], _: &mut Scratch) {
+    fn add(&self, rows: &[u32], tap: usize, panels: &[usize], first: bool, tile: &mut Tile) {
         const ZEROS: [f32; 4096] = [0.0; 4096];
         let inputs = self.panels.inputs;
         let long;
         let padding: &[f32] = if inputs <= ZEROS.len() {
-            &ZEROS
+            &ZEROS[..inputs]
         } else {
             long = vec![0.0; inputs];
             &long
         };
         let mut sources = [padding; 4];
-        for (source, row) in sources.iter_mut().zip(rows).filter(|(_, row)| **row != NONE) {
-            *source = &self.values[*row as usize * inputs..][..inputs];
+        for (source, row) in sources.iter_mut().zip(rows) {
+            *source = self
+                .values
+                .get(*row as usize * inputs..)
+                .and_then(|rest| rest.get(..inputs))
+                .unwrap_or(padding);
         }
-        for (at, panel) in panels.into_iter().enumerate() {
-            let weights = &self.panels.weights[self.panels.start(panel, tap)..][..inputs * PANEL];
-            float::dot(self.unit.level, tile, &sources[..rows.len()], weights, at * PANEL);
+        if first {
+            tile.fill(0.0);
+        }
+        for (at, panel) in panels.iter().enumerate() {
+            let weights = &self.panels.weights[self.panels.start(*panel, tap)..][..inputs * PANEL];
+            float::dot(
+                self.unit.level,
+                &mut tile[..rows.len() * PAIR],
+                &sources[..rows.len()],
+                weights,
+                at * PANEL,
+            );
         }
     }
 }
@@ -200,8 +227,8 @@ pub(in crate::engine) fn run(
     let tiles = rows.div_ceil(products.rows());
     // Rows are shared out where there are enough of them: every thread then meets all weights. Else panels are.
     let by_rows = tiles >= 8 * pool.threads();
-    let work =
-        Work { unit, geometry, products, columns, pairs, epilogue, out: Shared(out.as_mut_ptr(), out.len()) };
+    let (sources, out) = (Sources::of(geometry), Shared(out.as_mut_ptr(), out.len()));
+    let work = Work { unit, sources, products, columns, pairs, epilogue, out };
     pool.share(if by_rows { tiles } else { pairs }, |part| {
         if by_rows { work.run(part, 0..pairs) } else { work.run(0..tiles, part) }
     });
@@ -215,7 +242,7 @@ unsafe impl Sync for Shared {}
 
 struct Work<'a, P> {
     unit: Unit,
-    geometry: &'a Geometry,
+    sources: Sources<'a>,
     products: &'a P,
     columns: usize,
     pairs: usize,
@@ -225,37 +252,49 @@ struct Work<'a, P> {
 
 impl<P: Products> Work<'_, P> {
     fn run(&self, tiles: std::ops::Range<usize>, pairs: std::ops::Range<usize>) {
-        let (height, taps, rows) = (self.products.rows(), self.geometry.taps(), self.geometry.output_rows());
+        let geometry = self.sources.geometry;
+        let (height, taps, rows) = (self.products.rows(), geometry.taps(), geometry.output_rows());
+        let rows_of = |at: usize| at * height..rows.min((at + 1) * height);
         let mut sources = Vec::new();
         let mut tile = [0.0; ROWS_MAX * PAIR];
-        let mut sums = [0; ROWS_MAX * PAIR];
         for chunk in tiles.clone().step_by(CHUNK) {
             let chunk = chunk..tiles.end.min(chunk + CHUNK);
             sources.clear();
             for at in chunk.clone() {
-                for tap in 0..taps {
-                    let rows = (at * height..(at + 1) * height).map(|row| match row {
-                        row if row < rows => self.geometry.source(row, tap),
-                        _ => NONE,
-                    });
-                    sources.extend(rows);
-                }
+                self.sources.gather(rows_of(at), height, &mut sources);
             }
             for pair in pairs.clone() {
-                let panels =
-                    if self.epilogue.gated { [pair, self.pairs + pair] } else { [2 * pair, 2 * pair + 1] };
+                let (panels, count) = self.panels(pair);
                 for (at, sources) in chunk.clone().zip(sources.chunks_exact(taps * height)) {
-                    let count = height.min(rows - at * height);
-                    let tile = &mut tile[..count * PAIR];
-                    tile.fill(0.0);
-                    for (tap, sources) in sources.chunks_exact(height).enumerate() {
-                        if sources[..count].iter().any(|source| *source != NONE) {
-                            self.products.add(&sources[..count], tap, panels, tile, &mut sums);
-                        }
-                    }
-                    self.store(at * height, pair, tile);
+                    let rows = rows_of(at);
+                    self.tile(sources, rows.len(), &panels[..count], &mut tile);
+                    self.store(rows.start, pair, &mut tile[..rows.len() * PAIR]);
                 }
             }
+        }
+    }
+
+    /// The panels of a pair, of which the second may hold no channel.
+    fn panels(&self, pair: usize) -> ([usize; 2], usize) {
+        if self.epilogue.gated {
+            return ([pair, self.pairs + pair], 2);
+        }
+        ([2 * pair, 2 * pair + 1], if pair * PAIR + PANEL < self.columns { 2 } else { 1 })
+    }
+
+    /// The products of one tile: `count` rows, `sources` for each tap.
+    fn tile(&self, sources: &[u32], count: usize, panels: &[usize], tile: &mut Tile) {
+        let padding = self.sources.padding();
+        let mut first = true;
+        for (tap, sources) in sources.chunks_exact(self.products.rows()).enumerate() {
+            let sources = &sources[..count];
+            if sources.iter().any(|source| *source != padding) {
+                self.products.add(sources, tap, panels, first, tile);
+                first = false;
+            }
+        }
+        if first {
+            tile.fill(0.0);
         }
     }
 

@@ -14,7 +14,7 @@ const ROWS: usize = 6;
 const VECTORS: usize = 4;
 
 pub(super) const KERNEL: Kernel =
-    Kernel { isa: Isa::I8mm, rows: ROWS, panels: 1, code_max: 255, code_zero: 128, dot };
+    Kernel { isa: Isa::I8mm, rows: ROWS, panels: 1, code_max: 255, code_zero: 128, dot, fused: None };
 
 /// # Safety
 /// As [`Kernel::dot`] asks, on a CPU with FEAT_I8MM.

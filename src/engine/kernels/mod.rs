@@ -19,6 +19,7 @@ mod peak;
 mod scalar;
 mod softmax;
 mod sums;
+mod tap;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -35,6 +36,7 @@ mod neon;
 
 pub use isa::{Isa, IsaError};
 pub use peak::dot_product_peak;
+use tap::{Tap, Tile};
 
 /// Output channels in a panel of weights.
 pub(super) const PANEL: usize = 16;
@@ -46,7 +48,7 @@ pub(super) const STEP: usize = 8;
 pub(super) const ROWS_MAX: usize = 12;
 
 /// The integer kernel of one instruction set.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
     /// Whose it is.
     #[cfg_attr(not(test), expect(dead_code, reason = "names the kernel where a test fails"))]
@@ -66,6 +68,13 @@ pub(super) struct Kernel {
     /// as `code_max` and `code_zero` say; `quads` is even. There are 1 to `Kernel::panels` panels of
     /// `quads * PANEL * QUAD` weights each. `out` has room for `Kernel::rows` rows of sums.
     pub(super) dot: unsafe fn(rows: &[*const u8], quads: usize, weights: Weights, out: Out),
+    /// [`tap::add`] in one go, the sums never leaving their registers, where there are enough of those. It gives the
+    /// bits of `dot` and [`float::fold`].
+    ///
+    /// # Safety
+    /// This CPU has the instruction set. There are 1 to `Kernel::rows` rows, all of them rows of the codes, whose width
+    /// is a multiple of [`STEP`]; 1 to `Kernel::panels` panels that lie within the weights, in ascending order.
+    pub(super) fused: Option<unsafe fn(tap: &Tap<'_>, excess: i32, first: bool, tile: &mut Tile)>,
 }
 
 /// Where panels of weights begin.
@@ -100,14 +109,14 @@ impl Kernel {
     }
 }
 
-/// Evaluates `$call` with `$array` an array of row pointers: of the least of the lengths that fits, the last row
-/// repeated up to it.
+/// Evaluates `$call` with `$array` an array of rows (pointers, numbers): of the least of the lengths that fits, the last
+/// row repeated up to it.
 macro_rules! by_rows {
     ($rows:expr, [$($count:literal),*], $array:ident => $call:expr) => {{
-        let rows: &[*const u8] = $rows;
+        let rows: &[_] = $rows;
         let last = rows.len() - 1;
         $(if rows.len() <= $count {
-            let $array: [*const u8; $count] = std::array::from_fn(|row| rows[row.min(last)]);
+            let $array: [_; $count] = std::array::from_fn(|row| rows[row.min(last)]);
             return $call;
         })*
         unreachable!("a tile of {} rows", rows.len())

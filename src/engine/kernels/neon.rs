@@ -13,7 +13,7 @@ const ROWS: usize = 2;
 const VECTORS: usize = 4;
 
 pub(super) const KERNEL: Kernel =
-    Kernel { isa: Isa::Neon, rows: ROWS, panels: 1, code_max: 255, code_zero: 128, dot };
+    Kernel { isa: Isa::Neon, rows: ROWS, panels: 1, code_max: 255, code_zero: 128, dot, fused: None };
 
 /// # Safety
 /// As [`Kernel::dot`] asks.

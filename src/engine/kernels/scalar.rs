@@ -3,7 +3,7 @@
 use super::{Isa, Kernel, Out, PANEL, QUAD, Weights};
 
 pub(super) const KERNEL: Kernel =
-    Kernel { isa: Isa::Scalar, rows: 4, panels: 1, code_max: 255, code_zero: 0, dot };
+    Kernel { isa: Isa::Scalar, rows: 4, panels: 1, code_max: 255, code_zero: 0, dot, fused: None };
 
 /// # Safety
 /// As [`Kernel::dot`] asks.

@@ -1,5 +1,6 @@
 //! Every kernel that this CPU has against the formula, bit for bit.
 
+use super::codes::{Codes, Unit};
 use super::*;
 
 /// xorshift64*: the same numbers on every machine.
@@ -80,6 +81,50 @@ fn kernels_are_exact_where_sums_are_largest() {
             let quads = 2560; // 10240 inputs: the widest layer of Stable Diffusion 1.5
             let rows = vec![codes(kernel, quads * QUAD, || code); kernel.rows];
             check(kernel, &rows, quads, &vec![weight; kernel.panels * quads * QUAD * PANEL]);
+        }
+    }
+}
+
+#[test]
+fn folding_in_registers_gives_the_bits_of_folding_afterwards() {
+    let mut random = Random(3);
+    for isa in
+        Isa::supported().into_iter().filter(|isa| isa.kernel().is_some_and(|kernel| kernel.fused.is_some()))
+    {
+        let unit = Unit::of(isa);
+        let apart = Unit { kernel: Box::leak(Box::new(Kernel { fused: None, ..*unit.kernel })), ..unit };
+        for inputs in [8, 24, 320] {
+            let mut coded = Codes::default();
+            coded.resize(20, inputs);
+            coded.codes = codes(unit.kernel, coded.codes.len(), || random.next());
+            let mut float = || (random.next() % 2000) as f32 / 700.0 - 1.3;
+            coded.scale[..20].fill_with(&mut float);
+            coded.offset[..20].fill_with(&mut float);
+            let weights: Vec<i8> = (0..3 * inputs * PANEL)
+                .map(|_| (random.next() % 255) as i32 as i8)
+                .map(|w| w.max(-127))
+                .collect();
+            let sums: [[i32; PANEL]; 2] = [[7, -80_000].repeat(8).try_into().unwrap(), [0; PANEL]];
+            for (count, starts) in (1..=unit.kernel.rows).flat_map(|count| [(count, 1), (count, 2)]) {
+                // The row after the last one, padding, among them.
+                let rows: Vec<u32> = (0..count).map(|at| (at * 7 % 21) as u32).collect();
+                let starts = &[0, 2 * inputs * PANEL][..starts];
+                let tap =
+                    Tap { codes: &coded, rows: &rows, weights: &weights, starts, sums: [&sums[0], &sums[1]] };
+                for first in [true, false] {
+                    let tiles = [unit, apart].map(|unit| {
+                        let mut tile = [0.75; ROWS_MAX * gemm::PAIR];
+                        tap::add(unit, &tap, first, &mut tile);
+                        let used = |at: &usize| at % gemm::PAIR < starts.len() * PANEL;
+                        (0..count * gemm::PAIR).filter(used).map(|at| tile[at].to_bits()).collect::<Vec<_>>()
+                    });
+                    assert!(
+                        tiles[0] == tiles[1],
+                        "{isa:?}: {count} rows of {inputs}, {} panels",
+                        starts.len()
+                    );
+                }
+            }
         }
     }
 }
