@@ -17,6 +17,7 @@ use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
 use super::tiles::Tiles;
 use super::typed::{Input, typed};
+use super::weights::give_back_free_blocks;
 use super::{Compute, EngineOptions, budget, learned, load, lower, quantizers};
 use crate::diffusion::ports::DeepFeatures;
 
@@ -216,6 +217,16 @@ impl Network {
             return Ok(());
         }
         self.planned = None; // its memory goes before the new plan's comes
+        self.planned = Some(self.planned_for(shapes, inputs)?);
+        give_back_free_blocks();
+        Ok(())
+    }
+
+    fn planned_for(
+        &mut self,
+        shapes: Vec<Vec<usize>>,
+        inputs: &[(&str, Input<'_>)],
+    ) -> anyhow::Result<Planned> {
         let (model, facts) = match self.compute {
             Compute::F32 => {
                 self.packed = None;
@@ -260,8 +271,7 @@ impl Network {
             },
         };
         let (input_types, input_shapes) = facts.into_iter().unzip();
-        self.planned = Some(Planned { shapes, runner, output_names, input_types, input_shapes });
-        Ok(())
+        Ok(Planned { shapes, runner, output_names, input_types, input_shapes })
     }
 
     /// The network in bands, if it would take more than it may and can be taken so.
