@@ -1,10 +1,11 @@
-//! Pictures from and to files. Today PNG with its parameters inside; renditions for panels come later.
+//! Pictures from and to files: PNG with its parameters inside, and renditions as panels want them.
 
 mod begin;
 mod clip_image;
 mod jpeg;
 mod png;
 mod read;
+pub mod rendition;
 mod resize;
 mod sheet;
 pub mod smaller;

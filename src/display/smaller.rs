@@ -73,7 +73,7 @@ pub fn encode(png: &[u8], rung: Rung) -> Result<Smaller, String> {
 }
 
 /// The nearest of the `2^bits` values that cover black to white.
-fn keep(value: u8, bits: u32) -> u8 {
+pub(super) fn keep(value: u8, bits: u32) -> u8 {
     let most = (1u32 << bits) - 1;
     let level = (u32::from(value) * most + 127) / 255;
     (level * 255 / most) as u8
