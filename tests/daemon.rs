@@ -81,6 +81,7 @@ impl Running {
         settings.mqtt.url = broker.url();
         settings.node.name = "desk".to_owned();
         settings.state.jobs = JobStore::Memory;
+        settings.http.listen = None;
         let pack = scripted_pack();
         let pack = PackInfo { defaults: pack.defaults.with_previews(true), ..pack };
         let (stop, stopped) = oneshot::channel();

@@ -115,6 +115,7 @@ fn settings(broker: &EmbeddedBroker) -> anyhow::Result<Settings> {
     // It leaves nothing behind, and does not disturb a node of this machine.
     settings.state.jobs = JobStore::Memory;
     settings.home_assistant.discovery = false;
+    settings.http.listen = None;
     Ok(settings)
 }
 

@@ -1,5 +1,7 @@
 //! Every key of the configuration file: what it means and what it may be.
 
+use super::web;
+
 /// One key.
 pub(super) struct Key {
     /// Its table.
@@ -14,7 +16,7 @@ pub(super) struct Key {
     pub example: Option<&'static str>,
 }
 
-const fn key(
+pub(super) const fn key(
     section: &'static str,
     name: &'static str,
     allowed: &'static str,
@@ -25,13 +27,14 @@ const fn key(
 }
 
 /// One line about each table, in the order of the file.
-pub(super) const SECTIONS: [(&str, &str); 12] = [
+pub(super) const SECTIONS: [(&str, &str); 13] = [
     ("mqtt", "The broker that prompts come from and pictures go to."),
     ("node", "This device among others on the same broker."),
     ("state", "What outlives the process."),
     ("models", "What makes the pictures."),
     ("inference", "What making them may cost."),
-    ("http", "Reserved: checked now, used by a later version. Nothing listens yet."),
+    ("http", "The page, the API and pictures to pull: docs/http-api.md."),
+    ("kiosk", "How the page behaves; a browser may be told otherwise: docs/kiosk.md."),
     ("jobs", "How accepted requests are kept until the broker has their pictures, and after."),
     ("limits", "Bounds. A request that breaks one is rejected with a reason."),
     ("privacy", "What is said about pictures."),
@@ -40,8 +43,13 @@ pub(super) const SECTIONS: [(&str, &str); 12] = [
     ("schedule", "Pictures that nobody asks for."),
 ];
 
-/// All keys, in the order of the file.
-pub(super) const KEYS: [Key; 50] = [
+/// All keys, in the order of the file within each table.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
+    KEYS.iter().chain(&web::KEYS)
+}
+
+/// Those that are not `web`'s.
+const KEYS: [Key; 49] = [
     key(
         "mqtt",
         "url",
@@ -205,13 +213,6 @@ pub(super) const KEYS: [Key; 50] = [
         "\"auto\", or a size such as \"900 MiB\"",
         None,
         "How much memory the buffers of a network may take: \"auto\" (nine tenths of what is free at the start) or a size such as \"900 MiB\". What needs more works in smaller pieces, or the request fails.",
-    ),
-    key(
-        "http",
-        "listen",
-        "an IP address and a port, such as \"127.0.0.1:8088\"",
-        None,
-        "Address and port of the page and the small API to come.",
     ),
     key(
         "jobs",
@@ -380,5 +381,5 @@ pub(super) const KEYS: [Key; 50] = [
 
 /// The key `name` of `section`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section == section && key.name == name)
+    all().find(|key| key.section == section && key.name == name)
 }

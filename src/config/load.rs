@@ -6,6 +6,7 @@ use config::{Config, Environment, File, FileFormat};
 
 use super::reader::{Reader, number, text, truth, whole, word, words};
 use super::schedule::{ScheduleEntry, Sensor};
+use super::web;
 use super::{
     ConfigError, JobStore, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile, WeightSource,
 };
@@ -100,7 +101,7 @@ fn read(reader: &mut Reader) -> Settings {
         _ => None,
     });
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
-    reader.take("http", "listen", &mut settings.http.listen, |value| text(value)?.parse().ok());
+    web::read(reader, &mut settings);
     let limits = &mut settings.limits;
     let prompt_bytes = &mut limits.max_prompt_bytes;
     reader.take("limits", "max_prompt_bytes", prompt_bytes, whole(1..=1 << 20));
@@ -152,7 +153,7 @@ fn read_service(reader: &mut Reader, settings: &mut Settings) {
 }
 
 /// A size such as `"64 MiB"`, at least `least` bytes.
-fn bytes(value: &config::Value, least: u64) -> Option<u64> {
+pub(super) fn bytes(value: &config::Value, least: u64) -> Option<u64> {
     match parse_memory(&text(value)?)? {
         Memory::Bytes(bytes) => (bytes >= least).then_some(bytes),
         Memory::Auto => None,
@@ -184,7 +185,7 @@ fn read_mqtt(reader: &mut Reader, settings: &mut Settings) {
     }
 }
 
-fn path(value: &config::Value) -> Option<Option<PathBuf>> {
+pub(super) fn path(value: &config::Value) -> Option<Option<PathBuf>> {
     word(value).map(|path| Some(PathBuf::from(path)))
 }
 

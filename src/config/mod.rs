@@ -4,12 +4,12 @@
 //! `load` reads the layers and reports all problems at once, `text` prints the defaults as a commented file.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
 pub use crate::engine::{Residency, WeightSource};
+use crate::http::{HttpConfig, KioskConfig};
 use crate::mqtt::MqttConfig;
 
 mod defaults;
@@ -18,6 +18,7 @@ mod load;
 mod reader;
 mod schedule;
 mod text;
+mod web;
 
 pub use schedule::{ScheduleEntry, Sensor, When};
 pub use text::default_config_text;
@@ -38,8 +39,10 @@ pub struct Settings {
     pub models: Models,
     /// `[inference]`: what making them may cost.
     pub inference: Inference,
-    /// `[http]`: reserved.
-    pub http: Http,
+    /// `[http]`: the page, the API, pictures to pull.
+    pub http: HttpConfig,
+    /// `[kiosk]`: how the page behaves.
+    pub kiosk: KioskConfig,
     /// `[jobs]`: how accepted requests are kept.
     pub jobs: Jobs,
     /// `[limits]`: bounds on requests.
@@ -178,13 +181,6 @@ pub enum Memory {
     Bytes(u64),
 }
 
-/// `[http]`. Checked and kept for the server of a later version; nothing listens yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
-    /// Address and port.
-    pub listen: SocketAddr,
-}
-
 /// `[limits]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LimitSettings {
@@ -269,7 +265,8 @@ impl Default for Settings {
                 weights: WeightSource::Mapped,
                 memory: Memory::Auto,
             },
-            http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8088)) },
+            http: HttpConfig::default(),
+            kiosk: KioskConfig::default(),
             jobs: Jobs {
                 checkpoint_s: 30,
                 attempts: 5,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use config::{Value, ValueKind};
 
-use super::keys::{KEYS, SECTIONS, find};
+use super::keys::{self, SECTIONS, find};
 use super::{ConfigError, Problem};
 use crate::jobs::nearest::nearest;
 
@@ -122,7 +122,7 @@ impl Reader {
     pub(super) fn finish(mut self) -> Result<(), ConfigError> {
         for (section, keys) in std::mem::take(&mut self.sections) {
             for (name, value) in keys {
-                let known = KEYS.iter().filter(|key| key.section == section);
+                let known = keys::all().filter(|key| key.section == section);
                 let hint = match nearest(&name, known.clone().map(|key| key.name)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => {
@@ -139,9 +139,9 @@ impl Reader {
             return Ok(());
         }
         let rank = |problem: &Problem| {
-            KEYS.iter()
+            keys::all()
                 .position(|key| problem.key == format!("{}.{}", key.section, key.name))
-                .unwrap_or(KEYS.len())
+                .unwrap_or(usize::MAX)
         };
         self.problems.sort_by_cached_key(|problem| (rank(problem), problem.key.clone()));
         Err(ConfigError { problems: self.problems })

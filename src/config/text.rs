@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::keys::{KEYS, Key, SECTIONS};
+use super::keys::{self, Key, SECTIONS};
+use super::web;
 use super::{JobStore, Memory, Residency, Settings, VaeTile, WeightSource};
 
 /// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
@@ -16,7 +17,7 @@ pub fn default_config_text() -> String {
     );
     for (section, doc) in SECTIONS {
         write!(text, "\n# {doc}\n[{section}]\n").expect("writing to a String cannot fail");
-        for key in KEYS.iter().filter(|key| key.section == section) {
+        for key in keys::all().filter(|key| key.section == section) {
             text.push_str(&entry(key, &settings));
         }
     }
@@ -71,7 +72,7 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
             Memory::Auto => "auto".to_owned(),
             Memory::Bytes(bytes) => bytes.to_string(),
         }),
-        ("http", "listen") => quoted(&settings.http.listen.to_string()),
+        ("http" | "kiosk", _) => return web::value(key, settings),
         ("limits", "max_prompt_bytes") => settings.limits.max_prompt_bytes.to_string(),
         ("limits", "max_steps") => settings.limits.max_steps.to_string(),
         ("limits", "queue_capacity") => settings.limits.queue_capacity.to_string(),

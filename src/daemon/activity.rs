@@ -21,6 +21,8 @@ pub(super) struct Running {
     pub(super) reply: Option<Reply>,
     /// It came over the fleet's topic.
     pub(super) fleet: bool,
+    /// What its picture shows.
+    pub(super) prompt: String,
     /// Asks it to stop.
     pub(super) stop: StopFlag,
     /// What it was thought to take.
@@ -58,6 +60,7 @@ impl Running {
             id: waiting.id.clone(),
             reply,
             fleet: waiting.fleet,
+            prompt: request.prompt.clone(),
             stop,
             cost: waiting.cost.clone(),
             step: 0,

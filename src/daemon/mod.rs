@@ -1,6 +1,6 @@
 //! The composition root: builds everything, owns the one select loop, ends in an orderly way.
 //!
-//! `service` decides what a message or a worker's event means; `deliver` and `outbox` carry results to the broker in order;
+//! `service` decides what a message, a question over HTTP or a worker's event means; `outlets` tells both doors what happens; `deliver` and `outbox` carry results to the broker in order;
 //! `presence` keeps the retained `status`, `info`, `state` and `config` fresh; `home_assistant` describes the node to Home
 //! Assistant, `fleet` joins and leaves the share of a fleet's work, `schedule` paints without being asked. The loop itself never waits for inference or
 //! for the broker.
@@ -16,6 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::notify::Notifier;
+use crate::diffusion::request::Limits;
+use crate::http::{Ask, Door, News, Server};
 use crate::jobs::history::HistoryBounds;
 use crate::jobs::ledger::{Bounds, Ledger};
 use crate::jobs::rate::{RateLimit, Rates};
@@ -32,10 +34,12 @@ mod deliver;
 mod fleet;
 pub mod home_assistant;
 mod outbox;
+mod outlets;
 mod presence;
 mod schedule;
 mod service;
 mod troubles;
+mod web;
 
 use fleet::Share;
 use home_assistant::Discovery;
@@ -119,31 +123,21 @@ pub async fn run(
     let info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
     let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
     let ledger = Ledger::new(store.clone(), bounds(&settings), client.is_some());
-    let durable = settings.state.jobs == JobStore::Disk;
     let discovery = settings.home_assistant.discovery.then(|| {
         let prefix = settings.home_assistant.prefix.clone();
         Discovery::new(prefix, &node, &topics, &packs, &limits)
     });
     let says =
         presence::Says { info: json_bytes(&info), state: state_changes, config: config_changes, discovery };
+    let Door { asks, news, server } =
+        web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
     let broker = Broker::start(client, &topics, says, store, ended.clone());
-    let setup = service::Setup {
-        node: settings.node.name.clone(),
-        topics: topics.clone(),
-        limits,
-        packs,
-        reply_prefixes: settings.mqtt.reply_prefixes.clone(),
-        attempts: settings.jobs.attempts,
-        checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))
-            .filter(|every| durable && !every.is_zero()),
-        durable,
-        in_fleet,
-        embed_parameters: settings.privacy.embed_parameters,
-    };
-    let outlets = service::Outlets {
+    let setup = setup(&settings, topics.clone(), limits, packs);
+    let outlets = outlets::Outlets {
         deliveries: broker.deliveries.clone(),
         ended,
+        news: news.clone(),
         state,
         config,
         notifier: notifier.clone(),
@@ -157,10 +151,29 @@ pub async fn run(
     tracing::info!(node, model, "ready for prompts");
     notifier.ready("idle");
     let share = Share::new(broker.client.clone(), &topics, &settings.fleet.group);
-    let mut daemon = Daemon { service, broker, worker_events, notifier, share };
+    let web = Web { asks, news, server };
+    let mut daemon = Daemon { service, broker, web, worker_events, notifier, share };
     let outcome = daemon.serve(shutdown).await;
     daemon.stop(&topics).await;
     outcome
+}
+
+/// What of the settings the service goes by.
+fn setup(settings: &Settings, topics: Topics, limits: Limits, packs: Vec<PackInfo>) -> service::Setup {
+    let durable = settings.state.jobs == JobStore::Disk;
+    service::Setup {
+        node: settings.node.name.clone(),
+        topics,
+        limits,
+        packs,
+        reply_prefixes: settings.mqtt.reply_prefixes.clone(),
+        attempts: settings.jobs.attempts,
+        checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))
+            .filter(|every| durable && !every.is_zero()),
+        durable,
+        in_fleet: !settings.fleet.group.is_empty(),
+        embed_parameters: settings.privacy.embed_parameters,
+    }
 }
 
 /// The store of this node, and what there is to say about the one that was there.
@@ -190,6 +203,7 @@ fn bounds(settings: &Settings) -> Bounds {
 struct Daemon {
     service: Service,
     broker: Broker,
+    web: Web,
     worker_events: mpsc::Receiver<WorkerEvent>,
     notifier: Notifier,
     share: Share,
@@ -216,6 +230,7 @@ impl Daemon {
                 Some(end) = self.broker.delivered.recv() => {
                     self.service.on_delivered(end.number, &end.status, end.bytes)?;
                 }
+                Some(ask) = self.web.asks.recv() => self.service.on_ask(ask)?,
                 _ = tick.tick() => self.service.tick()?,
                 _ = watchdog.tick() => {
                     if self.service.silence() < SILENCE_MAX {
@@ -242,6 +257,7 @@ impl Daemon {
     async fn stop(mut self, topics: &Topics) {
         self.notifier.stopping("stopping");
         tracing::info!("stopping");
+        self.web.deaf();
         self.share.follow(false).await;
         self.service.begin_stop();
         let deadline = Instant::now() + WORKER_GRACE;
@@ -262,8 +278,30 @@ impl Daemon {
         self.service.abandon_running();
         // Dropping the service closes the channels of deliveries and state: their tasks end when all is out.
         drop(self.service);
-        self.broker.stop(topics).await;
+        tokio::join!(self.broker.stop(topics), self.web.stop());
         tracing::info!("stopped");
+    }
+}
+
+/// HTTP's side of the daemon.
+struct Web {
+    asks: mpsc::Receiver<Ask>,
+    news: Arc<News>,
+    server: Option<Server>,
+}
+
+impl Web {
+    /// No further question is answered: handlers say that the node stops.
+    fn deaf(&mut self) {
+        self.asks.close();
+        while self.asks.try_recv().is_ok() {}
+    }
+
+    async fn stop(self) {
+        self.news.close();
+        if let Some(server) = self.server {
+            server.stop().await;
+        }
     }
 }
 

@@ -9,6 +9,12 @@ use crate::diffusion::postprocess::RgbImage;
 #[error("PNG: {0}")]
 pub struct PngError(String);
 
+impl From<png::EncodingError> for PngError {
+    fn from(error: png::EncodingError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// Encodes 8-bit RGB with one text chunk per `(keyword, text)`: `tEXt` where Latin-1 can hold the text,
 /// `iTXt` otherwise, as Pillow and the tools that read `parameters` expect.
 pub fn encode_png(image: &RgbImage, texts: &[(&str, String)]) -> Result<Vec<u8>, PngError> {

@@ -135,7 +135,11 @@ impl Defaults {
             && let Some(Value::String(prompt)) = fields.get_mut("prompt")
             && !prompt.trim().is_empty()
         {
-            *prompt = format!("{prompt}, {style}");
+            let behind = format!(", {style}");
+            // A picture's own prompt, asked for again, has it already.
+            if !prompt.ends_with(&behind) {
+                prompt.push_str(&behind);
+            }
         }
         let own_model = absent(fields, "model") && absent(fields, "preset");
         let sized = !absent(fields, "width") || !absent(fields, "height") || !absent(fields, "init_image");
@@ -215,6 +219,7 @@ mod tests {
         let all =
             serde_json::json!({"prompt": "a fox, in ink", "steps": 6, "seed": 7, "width": 64, "height": 32});
         assert_eq!(fill(r#"{"prompt": "a fox"}"#), all);
+        assert_eq!(fill(r#"{"prompt": "a fox, in ink"}"#), all, "its style is not put behind it twice");
         let own = fill(r#"{"prompt": "a fox", "steps": 3, "width": 8, "seed": null}"#);
         assert_eq!(own, serde_json::json!({"prompt": "a fox, in ink", "steps": 3, "width": 8, "seed": 7}));
         let preset = fill(r#"{"prompt": "a fox", "preset": "best"}"#);

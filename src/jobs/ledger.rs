@@ -152,6 +152,11 @@ impl Ledger {
         })
     }
 
+    /// The number under which the end of `id` is in the store.
+    pub fn end_of(&self, id: &JobId) -> Option<u64> {
+        self.history.find(id).map(|(number, ..)| number)
+    }
+
     /// The job that this very delivery made before, if the broker says that it sends again.
     pub fn redelivered(&self, fingerprint: &Fingerprint) -> Option<&JobId> {
         self.recent.iter().find(|(known, _)| known == fingerprint).map(|(_, id)| id)

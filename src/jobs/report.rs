@@ -265,6 +265,29 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
 }
 
+/// Reads what [`rfc3339`] writes; `None` for anything else.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, by: char| {
+        let mut parts = text.split(by).map(|part| part.parse::<u64>().ok());
+        let three = (parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(three)
+    };
+    let ((year, month, day), (hour, minute, second)) = (numbers(date, '-')?, numbers(time, ':')?);
+    let fits = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !fits || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // The way back: Hinnant's `days_from_civil`.
+    let year = if month <= 2 { year - 1 } else { year };
+    let march_month = (month + 9) % 12;
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let year_of_era = year % 400;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (year / 400 * 146_097 + day_of_era).checked_sub(719_468)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3_600 + minute * 60 + second))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +306,12 @@ mod tests {
         ] {
             let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(rfc3339(time), text);
+            assert_eq!(parse_rfc3339(text), Some(time));
+        }
+        for wrong in
+            ["", "1970-01-01", "1969-12-31T23:59:59Z", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00+01:00"]
+        {
+            assert_eq!(parse_rfc3339(wrong), None, "{wrong}");
         }
     }
 }

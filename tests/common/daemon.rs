@@ -42,6 +42,8 @@ fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
         .arg("serve")
         .env("EASELD__MQTT__URL", url)
         .env("EASELD__NODE__NAME", NODE)
+        // Tests run side by side; those that want the server say on which port.
+        .env("EASELD__HTTP__LISTEN", "none")
         .env("EASELD__MODELS__DEFAULT", pack())
         .env("EASELD__STATE__DIR", directory.path())
         .envs(more.iter().map(|(name, value)| (name, value)));

@@ -47,6 +47,7 @@ fn drain() {
     let mut observer = Observer::start(broker.port(), "observer", &["easel/desk/job/+", "easel/desk/state"]);
     let state = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut settings = Settings::default();
+    settings.http.listen = None;
     settings.mqtt.url = broker.url();
     settings.node.name = "desk".to_owned();
     settings.state.dir = state.path().to_owned();

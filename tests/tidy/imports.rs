@@ -6,12 +6,12 @@ use super::rules::{Complaint, complaint};
 use super::source::{self, is_word};
 
 /// The layers, from what anyone may import to what nobody may: `cli -> daemon -> generator, config -> mqtt,
-/// display, device, packs, engine -> jobs -> diffusion, text`. A module may import those of the layers before
+/// http, display, device, packs, engine -> jobs -> diffusion, text`. A module may import those of the layers before
 /// its own. One that is not listed may import none and be imported by none, so a new one has to be placed.
 const LAYERS: &[&[&str]] = &[
     &["diffusion", "text"],
     &["jobs"],
-    &["mqtt", "display", "device", "packs", "engine"],
+    &["mqtt", "http", "display", "device", "packs", "engine"],
     &["generator", "config"],
     &["daemon"],
     &["cli"],

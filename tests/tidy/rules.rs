@@ -36,6 +36,8 @@ struct Wall {
 const WALLS: &[Wall] = &[
     only("tract", "src/engine/"),
     only("rumqttc", "src/mqtt/"),
+    only("axum", "src/http/"),
+    only("hyper", "src/http/"),
     only("ureq", "src/packs/install/"),
     only("tar", "src/packs/install/"),
     never("tokio", "src/diffusion/"),

@@ -51,7 +51,7 @@ impl Service {
         {
             let id = id.clone();
             tracing::info!(job_id = %id, "the broker delivers its request again");
-            self.answer_known(&id, None);
+            self.answer_known(&id);
             return;
         }
         let origin = Origin {
@@ -63,7 +63,9 @@ impl Service {
             fleet,
         };
         match parse_fields(&message.payload, message.content_type.as_deref()) {
-            Ok(fields) => self.ask(fields, origin),
+            Ok(fields) => {
+                self.ask(fields, origin);
+            }
             Err(rejection) => {
                 let id = rejection.id.unwrap_or_else(JobId::generate);
                 self.reject(&id, rejection.error.into(), None);
@@ -71,27 +73,26 @@ impl Service {
         }
     }
 
-    /// Takes a request up, or says why not.
-    pub(super) fn ask(&mut self, fields: Map<String, Value>, origin: Origin) {
+    /// Takes a request up, or says why not: what is told of it.
+    pub(super) fn ask(&mut self, fields: Map<String, Value>, origin: Origin) -> JobStatus {
         let named = fields.get("id").and_then(Value::as_str).and_then(JobId::parse);
-        if let Some(id) = &named
-            && self.answer_known(id, None)
-        {
-            return;
+        if let Some(status) = named.as_ref().and_then(|id| self.answer_known(id)) {
+            return status;
         }
         let id = named.unwrap_or_else(JobId::generate);
         let reply = match self.reply(&fields, &origin) {
             Ok(reply) => reply,
             Err(error) => return self.reject(&id, error.into(), None),
         };
-        if let Err(error) = self.admit(&id, fields, origin, reply.as_ref()) {
-            self.reject(&id, error, reply.as_ref());
+        match self.admit(&id, fields, origin, reply.as_ref()) {
+            Ok(status) => status,
+            Err(error) => self.reject(&id, error, reply.as_ref()),
         }
     }
 
-    /// Says how a job stands that is known; whether it is.
-    fn answer_known(&self, id: &JobId, reply: Option<&Reply>) -> bool {
-        let Some(known) = self.ledger.find(id) else { return false };
+    /// Says how a job stands, if it is known.
+    fn answer_known(&self, id: &JobId) -> Option<JobStatus> {
+        let known = self.ledger.find(id)?;
         let node = &self.setup.node;
         let status = match known {
             Known::Waiting { position } => JobStatus::queued(id, node, position, None),
@@ -101,8 +102,8 @@ impl Service {
             },
             Known::Ended(status) => *status,
         };
-        self.tell(status, reply);
-        true
+        self.outlets.repeat(status.clone(), None);
+        Some(status)
     }
 
     fn reply(&self, fields: &Map<String, Value>, origin: &Origin) -> Result<Option<Reply>, FieldError> {
@@ -122,7 +123,7 @@ impl Service {
         mut fields: Map<String, Value>,
         origin: Origin,
         reply: Option<&Reply>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<JobStatus, ErrorBody> {
         if self.stopping {
             return Err(ErrorBody::new("stopping", "the node is stopping; send it again later"));
         }
@@ -162,9 +163,10 @@ impl Service {
         self.troubles.clear(troubles::STORAGE);
         tracing::info!(job_id = %id, position, "job accepted");
         let eta = wait.zip(own).map(|(wait, own)| wait + own);
-        self.tell(JobStatus::queued(id, &self.setup.node, position, eta), reply);
+        let status = JobStatus::queued(id, &self.setup.node, position, eta);
+        self.tell(status.clone(), reply);
         self.remember_newest(&accepted);
-        Ok(())
+        Ok(status)
     }
 
     /// Keeps a request for `again`, unless it carries pictures. Lost after a crash, which is no harm.
@@ -249,9 +251,11 @@ impl Service {
         self.ledger.wait_before(priority, running, |cost| self.pace.estimate(cost))
     }
 
-    pub(super) fn reject(&self, id: &JobId, error: ErrorBody, reply: Option<&Reply>) {
+    pub(super) fn reject(&self, id: &JobId, error: ErrorBody, reply: Option<&Reply>) -> JobStatus {
         tracing::info!(job_id = %id, code = error.code, field = error.field, "request rejected");
-        self.tell(JobStatus::rejected(id, &self.setup.node, error), reply);
+        let status = JobStatus::rejected(id, &self.setup.node, error);
+        self.tell(status.clone(), reply);
+        status
     }
 }
 

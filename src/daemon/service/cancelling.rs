@@ -4,10 +4,10 @@ use serde_json::{Map, Value};
 
 use super::admission::Origin;
 use super::{Service, durably, id_of, text};
-use crate::daemon::deliver::Delivery;
 use crate::daemon::troubles;
 use crate::jobs::ledger::Known;
 use crate::jobs::stop::Stop;
+use crate::jobs::store::StoreError;
 use crate::jobs::{GenerateError, JobId};
 
 /// The name in the store under which the newest request is kept.
@@ -55,7 +55,7 @@ impl Service {
         self.cancel_running();
     }
 
-    fn cancel(&mut self, id: &JobId) {
+    pub(super) fn cancel(&mut self, id: &JobId) {
         if self.running.as_ref().is_some_and(|running| running.id == *id) {
             return self.cancel_running();
         }
@@ -64,7 +64,7 @@ impl Service {
             return self.end_withdrawn(vec![job], &GenerateError::Cancelled);
         }
         match self.ledger.find(id) {
-            Some(Known::Ended(status)) => self.tell(*status, None),
+            Some(Known::Ended(status)) => self.outlets.repeat(*status, None),
             Some(_) => {}
             None => tracing::info!("asked to cancel a job that is not known"),
         }
@@ -75,14 +75,23 @@ impl Service {
         let Some(id) = id_of(payload) else {
             return tracing::info!("asked to delete what is no job's id");
         };
-        match durably(|| self.ledger.delete(&id)) {
+        if !self.delete(&id).is_ok_and(|deleted| deleted) {
+            tracing::info!(job_id = %id, "asked to delete the pictures of a job that has none");
+        }
+    }
+
+    /// The same for every door; whether there were any.
+    pub(super) fn delete(&mut self, id: &JobId) -> Result<bool, StoreError> {
+        let outcome = durably(|| self.ledger.delete(id));
+        match &outcome {
             Ok(true) => {
                 tracing::info!(job_id = %id, "pictures deleted");
-                self.hand_over(Delivery::Forget { id });
+                self.outlets.forget(id);
             }
-            Ok(false) => tracing::info!(job_id = %id, "asked to delete the pictures of a job that has none"),
+            Ok(false) => {}
             Err(error) => self.troubles.set(troubles::STORAGE, error.to_string()),
         }
+        outcome
     }
 
     /// The newest request once more: with another seed, or with the same for `same`.

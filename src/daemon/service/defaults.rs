@@ -72,7 +72,7 @@ impl Service {
         let idle = self.running.is_none() && self.ledger.waiting().is_empty();
         for prompt in self.schedule.due(idle) {
             let fields = Map::from_iter([("prompt".to_owned(), Value::from(prompt))]);
-            self.ask(fields, Origin { client: Some("schedule".to_owned()), ..Origin::default() });
+            let _ = self.ask(fields, Origin { client: Some("schedule".to_owned()), ..Origin::default() });
         }
     }
 }

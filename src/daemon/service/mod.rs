@@ -4,31 +4,29 @@
 //! long as the disk does, on purpose: no further message is taken up before the last one is safe.
 
 mod admission;
+mod asking;
 mod cancelling;
 mod defaults;
 mod sharing;
 mod work;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use self::work::Unwritten;
 use super::activity::{self, Running, status_line};
 use super::claims::Claims;
 use super::deliver::Delivery;
+use super::outlets::Outlets;
 use super::schedule::Schedule;
 use super::troubles::{self, Troubles};
-use crate::device::notify::Notifier;
 use crate::device::temperature;
 use crate::diffusion::request::Limits;
 use crate::jobs::ledger::Ledger;
 use crate::jobs::pace::Pace;
 use crate::jobs::rate::RateLimit;
-use crate::jobs::report::{ConfigReport, StateReport};
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::Reply;
 use crate::jobs::worker::{Worker, WorkerGone};
@@ -60,20 +58,6 @@ pub(super) struct Setup {
     pub(super) in_fleet: bool,
     /// Prompts may be published with their pictures.
     pub(super) embed_parameters: bool,
-}
-
-/// Where the service's words go.
-pub(super) struct Outlets {
-    /// Statuses and previews.
-    pub(super) deliveries: mpsc::Sender<Delivery>,
-    /// Wakes the delivery of ended jobs.
-    pub(super) ended: Arc<Notify>,
-    /// `state`.
-    pub(super) state: watch::Sender<StateReport>,
-    /// `config`.
-    pub(super) config: watch::Sender<ConfigReport>,
-    /// systemd.
-    pub(super) notifier: Notifier,
 }
 
 /// See the module.
@@ -252,17 +236,12 @@ impl Service {
     }
 
     fn tell(&self, status: JobStatus, reply: Option<&Reply>) {
-        self.hand_over(Delivery::Status(Box::new(status), reply.cloned()));
+        let prompt = self.outlets.news.has_listeners().then(|| self.prompt_of(&status.id)).flatten();
+        self.outlets.tell(status, reply, prompt);
     }
 
     fn hand_over(&self, delivery: Delivery) {
-        match self.outlets.deliveries.try_send(delivery) {
-            // Closed: there is no broker by configuration.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                tracing::error!("too much waits for the broker; a message is dropped");
-            }
-        }
+        self.outlets.hand_over(delivery);
     }
 
     /// An ended job as the broker heard of it in full.

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{PACE, Service, durably};
 use crate::daemon::activity::Running;
-use crate::daemon::deliver::Delivery;
 use crate::daemon::troubles;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::postprocess::RgbImage;
@@ -53,28 +52,26 @@ impl Service {
         running.loading = matches!(progress, Progress::VaeEncoder | Progress::TextEncoder);
         if let Progress::Preview(latents) = &progress {
             let (id, size) = (running.id.clone(), running.size);
-            return self.show(id, latents, size);
+            return self.show(&id, latents, size);
         }
         if let Progress::Step { step, steps } = progress {
             running.step_done(step, steps, now);
             if self.connected && now - running.told >= PROGRESS_EVERY {
                 running.told = now;
                 let (status, reply) = (running.status(&self.setup.node), running.reply.clone());
-                self.tell(status, reply.as_ref());
+                self.outlets.repeat(status, reply.as_ref());
             }
         }
         self.show_state();
     }
 
-    /// Sends a preview at half the picture's size; a courtesy, so it waits for nobody.
-    fn show(&self, id: JobId, latents: &RgbImage, (width, height): (usize, usize)) {
-        if !self.connected {
+    /// Sends a preview at half the picture's size to whoever is there.
+    fn show(&self, id: &JobId, latents: &RgbImage, (width, height): (usize, usize)) {
+        if !self.connected && !self.outlets.news.has_listeners() {
             return;
         }
         match display::encode_preview(latents, width.div_ceil(2), height.div_ceil(2)) {
-            Ok(jpeg) => {
-                let _ = self.outlets.deliveries.try_send(Delivery::Preview { id, jpeg: jpeg.into() });
-            }
+            Ok(jpeg) => self.outlets.preview(id, jpeg.into(), self.connected),
             Err(error) => tracing::warn!(job_id = %id, %error, "no preview"),
         }
     }
@@ -155,7 +152,7 @@ impl Service {
         match durably(|| self.ledger.end_running(&ended, &pictures)) {
             Ok(()) => {
                 self.troubles.clear(troubles::STORAGE);
-                self.outlets.ended.notify_one();
+                self.outlets.tell_end(&ended);
             }
             Err(error) => {
                 self.troubles.set(troubles::STORAGE, error.to_string());
@@ -202,7 +199,7 @@ impl Service {
             .collect();
         let borrowed: Vec<_> = ends.iter().map(|(number, ended)| (*number, ended)).collect();
         match durably(|| self.ledger.end_waiting(&borrowed)) {
-            Ok(()) => self.outlets.ended.notify_one(),
+            Ok(()) => ends.iter().for_each(|(_, ended)| self.outlets.tell_end(ended)),
             Err(error) => {
                 self.troubles.set(troubles::STORAGE, error.to_string());
                 self.ledger.put_back(jobs);

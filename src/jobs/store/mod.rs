@@ -15,6 +15,7 @@
 //! | `settings` | name | JSON |
 
 mod disk;
+mod ends;
 mod error;
 mod records;
 

@@ -1,0 +1,87 @@
+//! The HTTP door, put together: what the server has to know, and who draws for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{ConfigError, connect};
+use crate::config::Settings;
+use crate::display;
+use crate::http::{self, Door, Drawing, Drawn, Renderer};
+use crate::jobs::PackInfo;
+use crate::jobs::report::StateReport;
+use crate::jobs::store::Store;
+
+/// Opens the door that `[http]` describes.
+pub(super) fn open(
+    settings: &Settings,
+    packs: &[PackInfo],
+    info: Bytes,
+    state: watch::Receiver<StateReport>,
+    store: Arc<Store>,
+) -> Result<Door, ConfigError> {
+    let setup = http::Setup {
+        config: settings.http.clone(),
+        kiosk: settings.kiosk.clone(),
+        node: settings.node.name.clone(),
+        hostname: Some(Settings::default().node.name),
+        info,
+        models: packs.iter().map(|pack| pack.name.clone()).collect(),
+        state,
+        store,
+        renderer: Arc::new(Display),
+    };
+    http::open(setup).map_err(|(key, value, message)| connect::config_error(key, &value, message))
+}
+
+/// Draws with `display`.
+struct Display;
+
+impl Renderer for Display {
+    fn draw(&self, png: &[u8], drawing: &Drawing) -> Option<Result<Drawn, String>> {
+        match drawing {
+            Drawing::Thumbnail(side) => Some(thumbnail(png, *side)),
+            Drawing::Print => Some(print(png)),
+            Drawing::Rendition(_) => None,
+        }
+    }
+
+    fn renditions(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn thumbnail(png: &[u8], side: usize) -> Result<Drawn, String> {
+    let picture = display::read_picture(png).map_err(|error| error.to_string())?;
+    let longer = picture.width.max(picture.height).max(1);
+    // Never larger than it is.
+    let scaled = |length: usize| (length * side.min(longer)).div_ceil(longer).max(1);
+    let jpeg = display::encode_preview(&picture, scaled(picture.width), scaled(picture.height));
+    let bytes = jpeg.map_err(|error| error.to_string())?.into();
+    Ok(Drawn { bytes, content_type: "image/jpeg" })
+}
+
+fn print(png: &[u8]) -> Result<Drawn, String> {
+    let picture = display::read_picture(png).map_err(|error| error.to_string())?;
+    let bytes = display::encode_print(&picture).map_err(|error| error.to_string())?.into();
+    Ok(Drawn { bytes, content_type: "image/png" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::postprocess::RgbImage;
+
+    #[test]
+    fn thumbnails_keep_their_shape_and_never_grow() {
+        let picture = RgbImage { width: 40, height: 20, pixels: vec![90; 2400] };
+        let png = display::encode_png(&picture, &[]).expect("a small picture");
+        for (side, size) in [(16, (16, 8)), (100, (40, 20))] {
+            let drawn = thumbnail(&png, side).expect("drawn");
+            let read = image::load_from_memory(&drawn.bytes).expect("our own file");
+            assert_eq!((read.width(), read.height()), size);
+        }
+        assert!(thumbnail(b"nothing", 16).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! What happens, told to all listeners at once: one piece of text a happening, whoever and however many listen.
+//!
+//! Server-sent events (WHATWG HTML, section 9.2). What a listener must not miss (how jobs begin and end, pictures that go) is kept for
+//! those that come back with `Last-Event-ID`; states and previews are only worth something when they are new.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use super::view::JobView;
+use crate::jobs::JobId;
+use crate::jobs::status::Phase;
+
+/// Events that a slow listener may be behind; with more it is told to look anew.
+const BEHIND: usize = 64;
+/// Events kept for listeners that come back.
+const KEPT: usize = 256;
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct Frame {
+    number: u64,
+    /// As it goes out.
+    pub(super) text: Bytes,
+    /// The job that has ended with it.
+    pub(super) ended: Option<JobId>,
+}
+
+/// What is sent to a listener at first.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// What it has missed, in order.
+    pub(super) missed: Vec<Arc<Frame>>,
+    /// It has missed nothing else.
+    pub(super) complete: bool,
+    /// What comes.
+    pub(super) receiver: broadcast::Receiver<Arc<Frame>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct News {
+    /// Tells this process from earlier ones in event ids.
+    start: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` once the daemon stops.
+    sender: Option<broadcast::Sender<Arc<Frame>>>,
+    next: u64,
+    kept: VecDeque<Arc<Frame>>,
+    preview: Option<(JobId, Bytes)>,
+    ends: Ends,
+}
+
+/// How many jobs ended how, for `/metrics`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends {
+    pub(super) succeeded: u64,
+    pub(super) failed: u64,
+    pub(super) cancelled: u64,
+    pub(super) pictures: u64,
+    pub(super) picture_bytes: u64,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl News {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        let (sender, _) = broadcast::channel(BEHIND);
+        let inner = Inner {
+            sender: Some(sender),
+            next: 1,
+            kept: VecDeque::new(),
+            preview: None,
+            ends: Ends::default(),
+        };
+        Self { start: JobId::generate().as_str()[..13].to_owned(), inner: Mutex::new(inner) }
+    }
+
+    /// Whether anybody listens: previews are drawn only then.
+    pub fn has_listeners(&self) -> bool {
+        self.lock().sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    /// How a job stands. Rejected requests are told to those alone who made them.
+    pub fn job(&self, view: &JobView) {
+        if view.status == Phase::Rejected {
+            return;
+        }
+        let ended = view.status.is_terminal().then(|| view.id.clone());
+        if ended.is_some() {
+            self.count(view);
+        }
+        self.say("job", view, true, ended);
+        for picture in &view.images {
+            self.say("image", picture, true, None);
+        }
+    }
+
+    fn count(&self, view: &JobView) {
+        let mut inner = self.lock();
+        if inner.preview.as_ref().is_some_and(|(id, _)| *id == view.id) {
+            inner.preview = None;
+        }
+        let ends = &mut inner.ends;
+        match view.status {
+            Phase::Succeeded => ends.succeeded += 1,
+            Phase::Cancelled => ends.cancelled += 1,
+            _ => ends.failed += 1,
+        }
+        ends.pictures += view.images.len() as u64;
+        ends.picture_bytes += view.images.iter().map(|picture| picture.meta.bytes as u64).sum::<u64>();
+    }
+
+    /// What the picture of a running job looks like now.
+    pub fn preview(&self, id: &JobId, jpeg: Bytes) {
+        let url = {
+            let mut inner = self.lock();
+            inner.preview = Some((id.clone(), jpeg));
+            format!("/api/jobs/{id}/preview?n={}", inner.next)
+        };
+        self.say("preview", &json!({"id": id, "url": url}), false, None);
+    }
+
+    /// The pictures of a job are gone.
+    pub fn deleted(&self, id: &JobId) {
+        self.say("deleted", &json!({ "id": id }), true, None);
+    }
+
+    /// Ends all listeners.
+    pub fn close(&self) {
+        self.lock().sender = None;
+    }
+
+    /// The newest preview of the job, if it is that one which runs.
+    pub(super) fn newest_preview(&self, id: &JobId) -> Option<Bytes> {
+        self.lock().preview.as_ref().filter(|(of, _)| of == id).map(|(_, jpeg)| jpeg.clone())
+    }
+
+    /// See [`Ends`].
+    pub(super) fn ends(&self) -> Ends {
+        self.lock().ends
+    }
+
+    /// An event that is only worth something while it is new.
+    pub(super) fn passing(&self, kind: &str, body: &impl Serialize) {
+        self.say(kind, body, false, None);
+    }
+
+    fn say(&self, kind: &str, body: &impl Serialize, keep: bool, ended: Option<JobId>) {
+        let mut inner = self.lock();
+        let number = inner.next;
+        inner.next += 1;
+        let text = event(kind, Some(&format!("{}-{number}", self.start)), body);
+        let frame = Arc::new(Frame { number, text, ended });
+        if keep {
+            if inner.kept.len() == KEPT {
+                inner.kept.pop_front();
+            }
+            inner.kept.push_back(frame.clone());
+        }
+        if let Some(sender) = &inner.sender {
+            // Nobody may listen.
+            let _ = sender.send(frame);
+        }
+    }
+
+    /// From now on, and from `last` on as far as that is kept; `None` once the daemon stops.
+    pub(super) fn subscribe(&self, last: Option<&str>) -> Option<Subscription> {
+        let inner = self.lock();
+        let receiver = inner.sender.as_ref()?.subscribe();
+        let last =
+            last.and_then(|last| last.strip_prefix(&self.start)?.strip_prefix('-')?.parse::<u64>().ok());
+        let Some(last) = last.filter(|last| *last < inner.next) else {
+            return Some(Subscription { missed: Vec::new(), complete: false, receiver });
+        };
+        let forgotten =
+            inner.kept.len() == KEPT && inner.kept.front().is_some_and(|first| first.number > last + 1);
+        let missed = inner.kept.iter().filter(|frame| frame.number > last).cloned();
+        let missed = if forgotten { Vec::new() } else { missed.collect() };
+        Some(Subscription { missed, complete: !forgotten, receiver })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in between leaves it half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event as it goes out. JSON has no line breaks of its own, so one `data` line is enough.
+pub(super) fn event(kind: &str, id: Option<&str>, body: &impl Serialize) -> Bytes {
+    let body = serde_json::to_string(body).expect("an event is plain data");
+    let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
+    format!("{id}event: {kind}\ndata: {body}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> JobId {
+        JobId::parse(text).expect("valid")
+    }
+
+    fn last_id(frame: &Frame) -> String {
+        let text = String::from_utf8(frame.text.to_vec()).expect("text");
+        text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned()
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_hears_what_it_missed_and_no_more() {
+        let news = News::new();
+        let mut first = news.subscribe(None).expect("open");
+        assert!(!first.complete && news.has_listeners());
+        news.deleted(&id("a"));
+        news.passing("state", &json!({}));
+        let heard = first.receiver.recv().await.expect("an event");
+        drop(first);
+        assert!(!news.has_listeners());
+        news.passing("state", &json!({}));
+        news.deleted(&id("b"));
+        let back = news.subscribe(Some(&last_id(&heard))).expect("open");
+        assert!(back.complete);
+        let missed: Vec<_> =
+            back.missed.iter().map(|frame| String::from_utf8_lossy(&frame.text).into_owned()).collect();
+        assert!(
+            missed.len() == 1 && missed[0].contains("event: deleted\ndata: {\"id\":\"b\"}\n\n"),
+            "{missed:?}"
+        );
+        for _ in 0..=KEPT {
+            news.deleted(&id("c"));
+        }
+        let late = news.subscribe(Some(&last_id(&heard))).expect("open");
+        assert!(!late.complete && late.missed.is_empty());
+        for strange in ["", "x", "9-9", &format!("{}-99999", news.start), &format!("{}-x", news.start)] {
+            assert!(!news.subscribe(Some(strange)).expect("open").complete, "{strange}");
+        }
+        news.close();
+        assert!(news.subscribe(None).is_none());
+    }
+
+    #[test]
+    fn only_the_newest_preview_of_the_running_job_is_kept() {
+        let news = News::new();
+        news.preview(&id("a"), Bytes::from_static(b"1"));
+        news.preview(&id("a"), Bytes::from_static(b"2"));
+        assert_eq!(news.newest_preview(&id("a")), Some(Bytes::from_static(b"2")));
+        assert_eq!(news.newest_preview(&id("b")), None);
+        let status = crate::jobs::status::JobStatus::new(&id("a"), "desk", Phase::Cancelled);
+        news.job(&JobView::new(status, None));
+        assert_eq!(news.newest_preview(&id("a")), None);
+        assert_eq!(news.ends().cancelled, 1);
+    }
+}
