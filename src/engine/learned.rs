@@ -115,7 +115,7 @@ fn cast(input: &str, output: &str) -> NodeProto {
 }
 
 /// The place of the node that looks token ids up: a Gather over rows whose ids come from `input_ids` unchanged.
-fn token_embeddings(graph: &GraphProto) -> Option<usize> {
+pub(super) fn token_embeddings(graph: &GraphProto) -> Option<usize> {
     let makers: HashMap<&str, &NodeProto> = graph
         .node
         .iter()

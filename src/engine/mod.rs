@@ -30,6 +30,7 @@ mod streamed;
 mod survey;
 mod symmetric;
 mod tiles;
+mod token_table;
 mod trial;
 mod typed;
 mod weights;

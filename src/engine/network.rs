@@ -23,6 +23,8 @@ use crate::diffusion::ports::DeepFeatures;
 
 /// What every text encoder has first, whatever its exporter called it.
 const FIRST_OUTPUT: &str = "last_hidden_state";
+/// What a text encoder's ids are called.
+const TOKEN_IDS: &str = "input_ids";
 
 /// A graph and its plan. Plans are for concrete shapes, so one is made at the first call and made again when shapes
 /// change.
@@ -129,7 +131,8 @@ impl Network {
 
     /// What a run for these inputs will take, by the plan alone: none of its memory is there yet.
     pub(super) fn estimate(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<Estimate>> {
-        self.plan(inputs)?;
+        let rows = self.token_rows(inputs)?;
+        self.plan(&with_rows(inputs, rows.as_ref()))?;
         let weights = self.packed.as_ref().map_or(0, PackedModel::bytes);
         Ok(self.planned.as_ref().and_then(|planned| match &planned.runner {
             Runner::Own(plan) => Some(Estimate { buffers: plan.bytes(), weights, work: plan.work() }),
@@ -169,10 +172,15 @@ impl Network {
         if self.packed.as_ref().is_some_and(|packed| !packed.weights.is_whole()) {
             (self.packed, self.planned) = (None, None); // somebody cut the file
         }
-        let result = catch_unwind(AssertUnwindSafe(|| self.plan(inputs)))
-            .unwrap_or_else(|_| bail!("this graph cannot be planned (a panic)"));
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let rows = self.token_rows(inputs)?;
+            self.plan(&with_rows(inputs, rows.as_ref()))?;
+            Ok(rows)
+        }));
+        let rows = prepared.unwrap_or_else(|_| bail!("this graph cannot be planned (a panic)"));
         self.load_time += started.elapsed();
-        result.with_context(|| format!("cannot load {}", self.path.display()))?;
+        let rows = rows.with_context(|| format!("cannot load {}", self.path.display()))?;
+        let inputs = &with_rows(inputs, rows.as_ref())[..];
 
         let planned = self.planned.as_mut().expect("plan() returned Ok");
         let tensors = inputs
@@ -210,6 +218,28 @@ impl Network {
         outcome.with_context(|| format!("{} failed in {}", self.component, self.path.display()))
     }
 
+    /// Makes sure that the packed weights are there.
+    fn open(&mut self) -> anyhow::Result<()> {
+        if self.packed.is_none() {
+            let mut packed = PackedModel::open(&self.path, self.reading)?;
+            if packed.table.is_none() {
+                self.teach(&mut packed.graph)?;
+            }
+            self.packed = Some(packed);
+        }
+        Ok(())
+    }
+
+    /// The token embeddings of `inputs`, for a graph that has lost its table, and the input that they are.
+    fn token_rows(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<(String, ArrayD<f32>)>> {
+        let ids = inputs.iter().find(|(name, _)| *name == TOKEN_IDS);
+        let (Some((_, ids)), Compute::Int8) = (ids, self.compute) else { return Ok(None) };
+        self.open()?;
+        let Some(packed) = &self.packed else { return Ok(None) };
+        let Some(table) = &packed.table else { return Ok(None) };
+        Ok(Some((table.name.clone(), table.look_up(&packed.weights, ids, &self.learned)?)))
+    }
+
     /// Makes sure that the plan fits the shapes of `inputs`.
     fn plan(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<()> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|(_, input)| input.shape()).collect();
@@ -236,11 +266,7 @@ impl Network {
                 typed(&graph, &self.path, inputs, false)?
             }
             Compute::Int8 => {
-                if self.packed.is_none() {
-                    let mut packed = PackedModel::open(&self.path, self.reading)?;
-                    self.teach(&mut packed.graph)?;
-                    self.packed = Some(packed);
-                }
+                self.open()?;
                 let packed = self.packed.as_ref().expect("just opened");
                 typed(&packed.graph, &self.path, inputs, true)?
             }
@@ -316,6 +342,15 @@ impl Network {
     fn teach(&self, graph: &mut ModelProto) -> anyhow::Result<()> {
         if self.learned.is_empty() { Ok(()) } else { learned::add(graph, &self.learned) }
     }
+}
+
+/// The inputs of a graph, token embeddings included where it needs them.
+fn with_rows<'a>(
+    inputs: &'a [(&'a str, Input<'_>)],
+    rows: Option<&'a (String, ArrayD<f32>)>,
+) -> Vec<(&'a str, Input<'a>)> {
+    let rows = rows.map(|(name, values)| (name.as_str(), Input::Floats(values.view())));
+    inputs.iter().map(|(name, input)| (*name, input.view())).chain(rows).collect()
 }
 
 impl Planned {

@@ -19,6 +19,7 @@ use tract_onnx::pb::ModelProto;
 use super::load::RawWeight;
 use super::packing::{self, Contents, Floats};
 use super::streamed::Streamed;
+use super::token_table::{self, Table};
 use super::weights::{Lines, Mapped, Record, Source, Weights};
 use super::{WeightSource, layer_norms, load, quantizers};
 
@@ -29,6 +30,8 @@ const NAME: &str = "model.packed";
 pub(super) struct PackedModel {
     pub(super) graph: ModelProto,
     pub(super) weights: Weights,
+    /// Token embeddings, where the graph has lost its table.
+    pub(super) table: Option<Table>,
     /// Where the packed file lies, and its size; nothing where it is in memory.
     place: Option<(PathBuf, u64)>,
 }
@@ -74,7 +77,7 @@ impl PackedModel {
         quantizers::rounded(&mut proto, directory)?;
         let weights = load::take_weights(&mut proto, directory)?;
         let weights: Vec<RawWeight> = weights.into_iter().map(RawWeight::into_f32).collect();
-        let bytes = packing::pack(&SOURCE, &proto.encode_to_vec(), &weights, Floats::Kept);
+        let bytes = packing::pack(&SOURCE, &proto.encode_to_vec(), (&weights, None), Floats::Kept);
         PackedModel::in_memory(&bytes, &SOURCE)
     }
 
@@ -96,7 +99,7 @@ impl PackedModel {
     ) -> anyhow::Result<PackedModel> {
         let graph = ModelProto::decode(&contents.graph[..]).context("its graph is damaged")?;
         let weights = Weights::new(source(&contents.records)?, contents.records);
-        Ok(PackedModel { graph, weights, place })
+        Ok(PackedModel { graph, weights, table: contents.table, place })
     }
 }
 
@@ -199,7 +202,8 @@ fn pack(path: &Path, source: &[u8; 32]) -> anyhow::Result<Vec<u8>> {
     quantizers::plain(&mut proto, directory)?;
     layer_norms::whole(&mut proto);
     let weights = load::take_weights(&mut proto, directory)?;
-    Ok(packing::pack(source, &proto.encode_to_vec(), &weights, Floats::Quantized))
+    let table = token_table::take(&mut proto, directory)?;
+    Ok(packing::pack(source, &proto.encode_to_vec(), (&weights, table.as_ref()), Floats::Quantized))
 }
 
 /// Writes under a temporary name, makes sure that it is on the disk, then renames: a reader finds all of it or

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! 0      magic, total length, length of the contents, SHA-256 of the source and of the contents
-//! 4096   counts, then one record per weight: name, order, kind, where it lies, its checksum; then the graph
-//! ...    weights, scales and sums, each on a multiple of 64, the first on a multiple of 65536
+//! 4096   counts, then one record per weight: name, order, kind, where it lies, its checksum; then the same of a table of
+//!        token embeddings, then the graph
+//! ...    weights, scales and sums, the table, each on a multiple of 64, the first on a multiple of 65536
 //! ```
 
 use anyhow::{Context, bail, ensure};
@@ -12,10 +13,11 @@ use sha2::{Digest, Sha256};
 use super::kernels::{PANEL, QUAD, STEP};
 use super::load::{RawWeight, Values};
 pub(super) use super::symmetric::{is_worth_int8, quantize};
+use super::token_table::{RawTable, Table};
 use super::weights::{LINE, Order, Part, Record};
 
 /// Changes whenever this file's layout or the panels' does.
-const MAGIC: &[u8; 16] = b"easeld packed 03";
+const MAGIC: &[u8; 16] = b"easeld packed 04";
 /// Where the contents begin.
 pub(super) const HEADER: usize = 4096;
 /// Pages are at most this large (64-bit ARM).
@@ -24,6 +26,8 @@ const PAGE: usize = 65536;
 /// Everything a packed file says before the weights themselves.
 pub(super) struct Contents {
     pub(super) records: Vec<Record>,
+    /// Token embeddings, where the graph has lost its table.
+    pub(super) table: Option<Table>,
     /// The ONNX graph without its weights.
     pub(super) graph: Vec<u8>,
 }
@@ -37,7 +41,12 @@ pub(super) enum Floats {
 }
 
 /// The bytes of a packed file.
-pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], floats: Floats) -> Vec<u8> {
+pub(super) fn pack(
+    source: &[u8; 32],
+    graph: &[u8],
+    (weights, table): (&[RawWeight], Option<&RawTable>),
+    floats: Floats,
+) -> Vec<u8> {
     let mut records = Vec::new();
     let mut payload: Vec<u8> = Vec::new();
     let float_graph =
@@ -75,10 +84,18 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], float
         let checksum = checksum(&payload[offset..]);
         records.push(Record { name, order, int8, offset, checksum });
     }
+    let mut table = table.map(|table| {
+        let offset = payload.len();
+        payload.extend(table.values.iter().flat_map(|value| value.to_le_bytes()));
+        let part = Part { offset, bytes: payload.len() - offset };
+        let checksum = checksum(&payload[offset..]);
+        Table { name: table.name.clone(), width: table.width, part, checksum }
+    });
     // Records have the same length wherever the weights begin, so their length is known from a first writing.
-    let start = (HEADER + write_contents(&records, graph).len()).next_multiple_of(PAGE);
+    let start = (HEADER + write_contents(&records, table.as_ref(), graph).len()).next_multiple_of(PAGE);
     records.iter_mut().for_each(|record| record.offset += start);
-    let contents = write_contents(&records, graph);
+    table.iter_mut().for_each(|table| table.part.offset += start);
+    let contents = write_contents(&records, table.as_ref(), graph);
     let mut bytes = Vec::with_capacity(start + payload.len());
     bytes.extend(MAGIC);
     bytes.extend(((start + payload.len()) as u64).to_le_bytes());
@@ -92,7 +109,7 @@ pub(super) fn pack(source: &[u8; 32], graph: &[u8], weights: &[RawWeight], float
     bytes
 }
 
-fn write_contents(records: &[Record], graph: &[u8]) -> Vec<u8> {
+fn write_contents(records: &[Record], table: Option<&Table>, graph: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend((number as u64).to_le_bytes());
     number(&mut bytes, records.len());
@@ -107,6 +124,15 @@ fn write_contents(records: &[Record], graph: &[u8]) -> Vec<u8> {
             number(&mut bytes, value);
         }
         bytes.extend(record.checksum.to_le_bytes());
+    }
+    number(&mut bytes, usize::from(table.is_some()));
+    if let Some(Table { name, width, part, checksum }) = table {
+        number(&mut bytes, name.len());
+        bytes.extend(name.as_bytes());
+        for value in [*width, part.offset, part.bytes] {
+            number(&mut bytes, value);
+        }
+        bytes.extend(checksum.to_le_bytes());
     }
     number(&mut bytes, graph.len());
     bytes.extend(graph);
@@ -146,9 +172,14 @@ pub(super) fn read_contents(contents: &[u8], header: &Header) -> anyhow::Result<
     for _ in 0..count {
         records.push(read_record(&mut left, start, header.length)?);
     }
+    let table = match take_number(&mut left)? {
+        0 => None,
+        1 => Some(read_table(&mut left, start, header.length)?),
+        _ => bail!("more than one table"),
+    };
     let graph = take_number(&mut left)?;
     ensure!(graph == left.len(), "its graph is damaged");
-    Ok(Contents { records, graph: left.to_vec() })
+    Ok(Contents { records, table, graph: left.to_vec() })
 }
 
 /// Whether the bytes of a weight are those that were written.
@@ -163,6 +194,12 @@ pub(super) fn read(file: &[u8], source: &[u8; 32]) -> anyhow::Result<Contents> {
     let contents = read_contents(&file[HEADER..][..header.contents.bytes], &header)?;
     for record in &contents.records {
         check(record, &file[record.offset..][..record.span().bytes])?;
+    }
+    if let Some(Table { part, checksum: written, .. }) = &contents.table {
+        ensure!(
+            checksum(&file[part.offset..][..part.bytes]) == *written,
+            "the table of token embeddings is damaged"
+        );
     }
     Ok(contents)
 }
@@ -202,6 +239,19 @@ fn read_record(left: &mut &[u8], start: usize, end: usize) -> anyhow::Result<Rec
     let lies = offset >= start && offset.is_multiple_of(LINE) && last.is_some_and(|last| last <= end);
     ensure!(lies, "weight '{}' lies outside the file", record.name);
     Ok(record)
+}
+
+/// Whole rows that lie within the file.
+fn read_table(left: &mut &[u8], start: usize, end: usize) -> anyhow::Result<Table> {
+    let length = take_number(left)?;
+    let name = std::str::from_utf8(take(left, length)?)?.to_owned();
+    let (width, offset, bytes) = (take_number(left)?, take_number(left)?, take_number(left)?);
+    let checksum = take_u64(left)?;
+    let row = width.checked_mul(size_of::<f32>()).filter(|row| *row > 0);
+    let whole = row.is_some_and(|row| bytes.is_multiple_of(row));
+    let lies = offset >= start && offset.checked_add(bytes).is_some_and(|last| last <= end);
+    ensure!(whole && lies, "the table of token embeddings lies outside the file");
+    Ok(Table { name, width, part: Part { offset, bytes }, checksum })
 }
 
 /// Tells whether weights are still what was written, at the speed of memory: nobody but this program makes the file, so
@@ -248,6 +298,7 @@ fn float_panels(values: &[f32], order: &Order) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::typed::Input;
     use super::super::weights::{Lines, Weights};
     use super::*;
 
@@ -267,7 +318,8 @@ mod tests {
                 values: Values::Float(wave(160)),
             },
         ];
-        pack(&SOURCE, b"graph", &weights, Floats::Quantized)
+        let table = RawTable { name: "rows".to_owned(), width: 3, values: wave(12) };
+        pack(&SOURCE, b"graph", (&weights, Some(&table)), Floats::Quantized)
     }
 
     /// The file with its contents changed by `change`, and a digest that says they are right.
@@ -288,6 +340,22 @@ mod tests {
         assert_eq!(names, ["conv", "first"]);
         assert!(contents.records[0].int8, "a large weight is s8");
         assert!(!contents.records[1].int8, "one of few inputs stays f32");
+        let table = contents.table.unwrap();
+        let weights = Weights::new(Box::new(Lines::hold(&file())), contents.records);
+        let look_up = |ids: ndarray::ArrayD<i64>, learned: &[Vec<f32>]| {
+            table
+                .look_up(&weights, &Input::Tokens(ids.view()), learned)
+                .map(|rows| rows.into_raw_vec_and_offset().0)
+        };
+        let wave: Vec<f32> = (0..12).map(|at| (at as f32 * 0.7).sin()).collect();
+        let learned = i64::from(crate::text::FIRST_LEARNED_ID);
+        let ids = ndarray::arr2(&[[2, 0, learned]]).into_dyn();
+        let expected = [&wave[6..9], &wave[..3], &[7.0, 8.0, 9.0]].concat();
+        assert_eq!(look_up(ids, &[vec![7.0, 8.0, 9.0]]).unwrap(), expected);
+        for beyond in [4, -1, learned] {
+            let error = look_up(ndarray::arr2(&[[beyond]]).into_dyn(), &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("token id {beyond} is not among the 4")), "{error}");
+        }
     }
 
     #[test]

@@ -215,6 +215,12 @@ impl Source for Streamed {
         Ok(Cow::Owned(copy))
     }
 
+    fn part(&self, Part { offset, bytes }: Part) -> anyhow::Result<Cow<'_, [u8]>> {
+        let mut copy = vec![0; bytes];
+        self.file.read_exact_at(&mut copy, offset as u64).context("cannot read from the packed file")?;
+        Ok(Cow::Owned(copy))
+    }
+
     fn is_whole(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.len() == self.length)
     }
@@ -241,7 +247,7 @@ mod tests {
         let bytes = pack(
             &[1; 32],
             b"graph",
-            &sizes.iter().enumerate().map(weight).collect::<Vec<_>>(),
+            (&sizes.iter().enumerate().map(weight).collect::<Vec<_>>(), None),
             Floats::Quantized,
         );
         let header = read_header(&bytes, bytes.len(), &[1; 32]).unwrap();

@@ -78,7 +78,7 @@ impl Trial {
         let file = packing::pack(
             &[0; 32],
             &[],
-            &[RawWeight { name: String::new(), order, values }],
+            (&[RawWeight { name: String::new(), order, values }], None),
             Floats::Quantized,
         );
         let contents = packing::read(&file, &[0; 32]).expect("a file as it was written");
@@ -218,7 +218,7 @@ mod tests {
                     order: order.clone(),
                     values: Values::Int8(weights.clone(), scales.clone()),
                 };
-                let file = packing::pack(&[0; 32], &[], &[raw], Floats::Quantized);
+                let file = packing::pack(&[0; 32], &[], (&[raw], None), Floats::Quantized);
                 let contents = packing::read(&file, &[0; 32]).unwrap();
                 let mut packed = Weights::new(Box::new(Lines::hold(&file)), contents.records);
                 let values: Vec<f32> = (0..size * size * inputs).map(|at| noise(at * 31 + 5)).collect();

@@ -26,6 +26,14 @@ pub(super) enum Input<'a> {
 }
 
 impl Input<'_> {
+    pub(super) fn view(&self) -> Input<'_> {
+        match self {
+            Input::Tokens(values) => Input::Tokens(values.view()),
+            Input::Floats(values) => Input::Floats(values.view()),
+            Input::Scalar(value) => Input::Scalar(*value),
+        }
+    }
+
     pub(super) fn shape(&self) -> Vec<usize> {
         match self {
             Input::Tokens(values) => values.shape().to_vec(),

@@ -158,6 +158,9 @@ pub(super) trait Source: Send {
     /// The bytes of a weight, once, outside of a run.
     fn copy(&self, record: &Record) -> anyhow::Result<Cow<'_, [u8]>>;
 
+    /// Some bytes of the packed file.
+    fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>>;
+
     /// Whether the file is still as long as it was: reading a page beyond its end would be a signal.
     fn is_whole(&self) -> bool;
 }
@@ -195,16 +198,22 @@ impl Source for Mapped {
         slice(&self.map, record).map(Cow::Borrowed)
     }
 
+    fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>> {
+        ensure!(self.is_whole(), "the packed file was cut while it was in use");
+        stretch(&self.map, part).map(Cow::Borrowed)
+    }
+
     fn is_whole(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.len() == self.map.len() as u64)
     }
 }
 
 fn slice<'a>(all: &'a [u8], record: &Record) -> anyhow::Result<&'a [u8]> {
-    let Part { offset, bytes } = record.span();
-    all.get(offset..)
-        .and_then(|rest| rest.get(..bytes))
-        .with_context(|| format!("weight '{}' lies outside the file", record.name))
+    stretch(all, record.span()).with_context(|| format!("weight '{}'", record.name))
+}
+
+fn stretch(all: &[u8], Part { offset, bytes }: Part) -> anyhow::Result<&[u8]> {
+    all.get(offset..).and_then(|rest| rest.get(..bytes)).context("it lies outside the file")
 }
 
 /// Bytes that begin on a whole line.
@@ -263,6 +272,10 @@ impl Source for Lines {
         slice(self.all(), record).map(Cow::Borrowed)
     }
 
+    fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>> {
+        stretch(self.all(), part).map(Cow::Borrowed)
+    }
+
     fn is_whole(&self) -> bool {
         true
     }
@@ -297,6 +310,11 @@ impl Weights {
     pub(super) fn new(source: Box<dyn Source>, records: Vec<Record>) -> Weights {
         let by_name = records.iter().enumerate().map(|(id, record)| (record.name.clone(), id)).collect();
         Weights { source, records, by_name }
+    }
+
+    /// Some bytes of the packed file.
+    pub(super) fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>> {
+        self.source.part(part)
     }
 
     /// Whether the file behind them is as long as it was.
