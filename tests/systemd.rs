@@ -63,9 +63,14 @@ fn systemd_hears_every_state_of_the_service() {
         assert!(notifier.is_connected());
         assert_eq!(notifier.watchdog_interval(), Some(Duration::from_secs(30)));
         notifier.extend_timeout(Duration::from_secs(90));
+        let starting = notifier.starting("opening");
+        std::thread::sleep(Duration::from_millis(300));
+        drop(starting);
         notifier.ready("waiting for\nprompts");
         notifier.status("step 3 of 20");
         notifier.watchdog();
+        notifier.reloading();
+        notifier.ready("idle");
         notifier.stopping("finishing");
         return;
     }
@@ -80,13 +85,25 @@ fn systemd_hears_every_state_of_the_service() {
     assert_passed(&child);
     let expected = [
         "EXTEND_TIMEOUT_USEC=90000000\n",
+        "STATUS=opening\n",
+        "EXTEND_TIMEOUT_USEC=40000000\n",
         "READY=1\nSTATUS=waiting for prompts\n",
         "STATUS=step 3 of 20\n",
         "WATCHDOG=1\n",
+        "RELOADING=1\nMONOTONIC_USEC=N\n",
+        "READY=1\nSTATUS=idle\n",
         "STOPPING=1\nSTATUS=finishing\n",
     ];
     for message in expected {
-        assert_eq!(String::from_utf8_lossy(&receive(&socket)), message);
+        let met = String::from_utf8(receive(&socket)).unwrap();
+        // The one number that nobody can know before.
+        let met = match met.split_once("MONOTONIC_USEC=") {
+            Some((before, number)) => {
+                format!("{before}MONOTONIC_USEC={}", number.replace(|c: char| c.is_ascii_digit(), ""))
+            }
+            None => met,
+        };
+        assert_eq!(met, message.replace("USEC=N", "USEC="));
     }
 }
 
@@ -212,4 +229,19 @@ fn the_sample_configuration_is_the_one_that_is_printed() {
         sample == easeld::config::default_config_text(),
         "write it anew: easeld serve --print-default-config > systemd/config.toml"
     );
+}
+
+#[test]
+fn every_message_id_has_its_explanation() {
+    let catalog = include_str!("../systemd/easeld.catalog");
+    let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
+    let ids: Vec<&str> = entries.iter().map(|entry| entry.split('\n').next().unwrap()).collect();
+    let known: Vec<&str> = easeld::device::messages::ALL.iter().map(|(_, id)| *id).collect();
+    assert_eq!(ids, known);
+    for entry in entries {
+        assert!(entry.contains("\nSubject: ") && entry.contains("\nDefined-By: easeld\n\n"), "{entry}");
+    }
+    let unique: std::collections::BTreeSet<_> = known.iter().collect();
+    assert_eq!(unique.len(), known.len());
+    assert!(known.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
 }

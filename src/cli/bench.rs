@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
 use serde::Serialize;
 
-use super::model::{ComputeArg, WeightsArg};
+use super::board_bench;
+use super::model::{ComputeArg, Overrides, WeightsArg};
 use super::shapes::Shapes;
 use crate::config::Settings;
 use crate::device::logging;
@@ -19,7 +20,7 @@ use crate::packs;
 /// Time the networks of a pack, kind of operation by kind of operation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  easeld bench\n  easeld bench --component unet --model models/emoji --batch 2 --runs 10 --json"
+    after_help = "Examples:\n  easeld bench\n  easeld bench --component unet --model models/emoji --batch 2 --runs 10 --json\n  easeld bench --board"
 )]
 pub(super) struct BenchArgs {
     /// Which network
@@ -52,6 +53,9 @@ pub(super) struct BenchArgs {
     /// Runs that are timed, after one that is not
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
+    /// Make three whole pictures and print one line to share: board, processor, seconds, memory, heat
+    #[arg(long, conflicts_with_all = ["component", "width", "height", "batch", "runs", "vae_tile"])]
+    board: bool,
     /// Print one JSON object a network
     #[arg(long)]
     json: bool,
@@ -104,6 +108,16 @@ struct Kind {
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     logging::init("warn")?;
     let settings = Settings::load(None)?;
+    if args.board {
+        let model = args.model.as_deref();
+        let over = Overrides {
+            model,
+            threads: Some(args.threads),
+            compute: args.compute.into(),
+            weights: Some(args.weights),
+        };
+        return board_bench::run(&settings, &over, args.json);
+    }
     let name = args.model.as_deref().unwrap_or(&settings.models.default);
     let directory = packs::find(name, &settings.models.search_path())?;
     let parts = match args.component {

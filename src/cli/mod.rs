@@ -2,7 +2,9 @@
 
 mod bench;
 mod blocks;
+mod board_bench;
 mod broker;
+mod budget;
 #[cfg(feature = "embedded-broker")]
 mod demo;
 mod discovery;
@@ -12,8 +14,10 @@ mod generate;
 mod model;
 mod numbered;
 mod pack;
+mod paperwork;
 mod progress;
 mod request;
+mod room;
 mod schema;
 mod score;
 mod serve;
@@ -22,7 +26,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::device::heap;
@@ -61,6 +65,12 @@ enum Command {
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
     Doctor(doctor::DoctorArgs),
+    /// For packagers: write manual pages and shell completions below a directory
+    #[command(hide = true)]
+    Paperwork {
+        /// It is made where it is not there
+        directory: std::path::PathBuf,
+    },
 }
 
 /// Runs the process: parses the arguments and hands over to the subcommand.
@@ -79,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Pack(args) => pack::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Paperwork { directory } => paperwork::write(Cli::command(), &directory),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,13 @@
 //! Opens the pack that a command works with, or all that the daemon serves.
 
+use std::path::Path;
+
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::config::{Memory, Settings, VaeTile};
-use crate::device::memory;
+use super::budget::Budget;
+use super::room;
+use crate::config::Settings;
 use crate::engine::{Compute, EngineOptions, WeightSource};
 use crate::generator::{Generator, GeneratorOptions, Shelf};
 use crate::packs::{self, Pack};
@@ -57,7 +60,8 @@ impl From<WeightsArg> for WeightSource {
 /// Finds and opens the pack named by `overrides` or `[models] default`; no network is loaded yet.
 pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Generator> {
     let pack = find(settings, overrides)?;
-    Generator::new(pack, &options(settings, overrides)).context("cannot open the model pack")
+    let options = options(settings, overrides, &pack.directory);
+    Generator::new(pack, &options).context("cannot open the model pack")
 }
 
 /// The same pack, and every other one that is installed and whole.
@@ -67,8 +71,29 @@ pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow
         let refused = |error: &_| tracing::warn!(model = shelved.name, "cannot be used: {error}");
         shelved.pack.inspect_err(refused).ok()
     });
-    let options = options(settings, overrides);
+    let options = options(settings, overrides, &default.directory);
     Shelf::new(default, others.collect(), options).context("cannot open the model pack")
+}
+
+/// `[limits] max_pixels`, or what fits of it: a request for more is refused at the door, with both numbers, and `info` tells
+/// requesters before they ask.
+pub(super) fn fit_limits(settings: &mut Settings) {
+    let Ok(pack) = find(settings, &Overrides::default()) else { return };
+    let options = options(settings, &Overrides::default(), &pack.directory);
+    let asked = settings.limits.max_pixels;
+    match room::largest_picture(&pack.directory, options.engine, asked) {
+        Ok(pixels) if pixels < asked => {
+            let mib = options.engine.memory.unwrap_or(0) >> 20;
+            tracing::warn!(
+                max_pixels = pixels,
+                "pictures of more than {pixels} pixels would take more than the {mib} MiB that [inference] memory leaves for \
+                 buffers: they are refused"
+            );
+            settings.limits.max_pixels = pixels;
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!("what fits into memory is not known: {error:#}"),
+    }
 }
 
 fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> {
@@ -77,18 +102,16 @@ fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> 
     Pack::open(&directory).context("cannot open the model pack")
 }
 
-fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
-    let memory = budget(settings.inference.memory);
-    // Beside the bands' buffers there are the two tensors that they read and write.
-    let tile =
-        vae_tile(settings.inference.vae_tile).map(|tile| tile.min(memory.map_or(tile, |bytes| bytes / 3)));
+fn options(settings: &Settings, overrides: &Overrides<'_>, directory: &Path) -> GeneratorOptions {
+    let Budget { buffers, vae_tile, residency, weights } =
+        Budget::new(settings, overrides.weights.map(WeightSource::from), directory);
     let engine = EngineOptions {
         threads: overrides.threads.unwrap_or(settings.inference.threads),
-        residency: settings.models.residency,
+        residency,
         compute: overrides.compute,
-        vae_tile: tile,
-        memory,
-        weights: overrides.weights.map_or(settings.inference.weights, WeightSource::from),
+        vae_tile,
+        memory: buffers,
+        weights,
     };
     GeneratorOptions {
         engine,
@@ -98,23 +121,4 @@ fn options(settings: &Settings, overrides: &Overrides<'_>) -> GeneratorOptions {
         concept_similarity: settings.limits.concept_similarity,
         embed_parameters: settings.privacy.embed_parameters,
     }
-}
-
-/// The bytes that buffers may take.
-fn budget(setting: Memory) -> Option<usize> {
-    let bytes = match setting {
-        Memory::Auto => memory::available_bytes()? / 10 * 9,
-        Memory::Bytes(bytes) => bytes,
-    };
-    usize::try_from(bytes).ok()
-}
-
-/// The bytes from which on the VAE works in bands; nothing for never.
-fn vae_tile(setting: VaeTile) -> Option<usize> {
-    let bytes = match setting {
-        VaeTile::Off => return None,
-        VaeTile::Auto => memory::limit_bytes()? / 4,
-        VaeTile::Bytes(bytes) => bytes,
-    };
-    usize::try_from(bytes).ok()
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::sync::mpsc;
 
 use super::model::{self, Overrides};
-use crate::config::{Settings, default_config_text};
+use crate::config::{ConfigError, Settings, default_config_text};
 use crate::daemon::{self, DaemonError};
 use crate::device::logging;
+use crate::device::notify::Notifier;
 
 /// Run the daemon: prompts in over MQTT, pictures out
 #[derive(Debug, Args)]
@@ -35,19 +37,24 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
         print!("{}", default_config_text());
         return Ok(());
     }
-    let settings = Settings::load(args.config.as_deref())?;
+    let mut settings = Settings::load(args.config.as_deref())?;
     if args.check_config {
         model::open(&settings, &Overrides::default())?;
         println!("ok");
         return Ok(());
     }
     logging::init("info")?;
+    warn_of_readable_secrets(&settings);
+    let starting = Notifier::from_env().starting("opening the model packs");
     let shelf = model::open_all(&settings, &Overrides::default())?;
     let packs = shelf.pack_infos();
+    model::fit_limits(&mut settings);
+    drop(starting);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(async {
         let shutdown = shutdown_signal()?;
-        let result = daemon::run(settings, Box::new(shelf), packs, shutdown).await;
+        let reloads = reloads(args.config, settings.limits.max_pixels)?;
+        let result = daemon::run_reloadable(settings, Box::new(shelf), packs, shutdown, reloads).await;
         result.map_err(|error| match error {
             // Unwrapped, so that the exit code shows it.
             DaemonError::Config(error) => anyhow::Error::new(error),
@@ -57,6 +64,41 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // A picture that did not notice its cancellation must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// The configuration as it is read anew on each SIGHUP (`systemctl reload easeld`); one that cannot be used is said in the
+/// log, and nothing changes. No more than `max_pixels` fit into memory.
+fn reloads(
+    file: Option<PathBuf>,
+    max_pixels: usize,
+) -> anyhow::Result<mpsc::Receiver<Result<Settings, ConfigError>>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let (sender, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let read = Settings::load(file.as_deref()).map(|mut settings| {
+                settings.limits.max_pixels = settings.limits.max_pixels.min(max_pixels);
+                settings
+            });
+            if sender.send(read).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(reloads)
+}
+
+/// A password that others can read works, and should not be left so.
+fn warn_of_readable_secrets(settings: &Settings) {
+    use std::os::unix::fs::PermissionsExt;
+    let mqtt = &settings.mqtt;
+    for file in [&mqtt.password_file, &mqtt.key_file].into_iter().flatten() {
+        let mode = std::fs::metadata(file).map_or(0o600, |metadata| metadata.permissions().mode());
+        if mode & 0o077 != 0 {
+            tracing::warn!(file = %file.display(), "others can read this secret: chmod 600 {}", file.display());
+        }
+    }
 }
 
 /// Completes on SIGTERM (systemd, `kill`) or SIGINT (Ctrl-C).

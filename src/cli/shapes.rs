@@ -45,6 +45,11 @@ impl Shapes {
         })
     }
 
+    /// Along a side.
+    pub(super) fn pixels_per_latent(&self) -> usize {
+        self.factor
+    }
+
     /// Made-up values for every input of a network.
     pub(super) fn inputs(&self, component: &str, batch: usize) -> Vec<(&'static str, ArrayD<f32>)> {
         let latents = [batch, self.latent_channels, self.height / self.factor, self.width / self.factor];

@@ -100,7 +100,7 @@ fn every_problem_is_reported_at_once_with_key_value_and_what_is_allowed() {
     assert!(text("mqtt.urll").contains("did you mean `url`?"), "{}", text("mqtt.urll"));
     assert!(text("modles").contains("did you mean [models]?"), "{}", text("modles"));
     assert!(text("limits.max_steps").contains("= 0: must be a whole number from 1 to 1000"));
-    assert!(text("limits.max_steps").contains(".toml: "), "names the file");
+    assert!(text("limits.max_steps").contains(".toml:7: "), "names the file");
     assert!(text("limits.queue_capacity").contains("= \"many\": must be"));
     assert!(text("models.residency").starts_with("environment, EASELD__MODELS__RESIDENCY: "));
 }

@@ -41,15 +41,19 @@ pub(super) const SECTIONS: [(&str, &str); 13] = [
     ("home_assistant", "How this node shows in Home Assistant."),
     ("fleet", "Several nodes on one broker that share their work: docs/fleet.md."),
     ("schedule", "Pictures that nobody asks for."),
+    (
+        "power",
+        "How hard the board may work: heat, its power supply, quiet hours. docs/operations.md tells what it does.",
+    ),
 ];
 
 /// All keys, in the order of the file within each table.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
-    KEYS.iter().chain(&web::KEYS)
+    KEYS.iter().chain(&super::schedule::KEYS).chain(&super::power::KEYS).chain(&web::KEYS)
 }
 
-/// Those that are not `web`'s.
-const KEYS: [Key; 49] = [
+/// Those that have no file of their own.
+const KEYS: [Key; 46] = [
     key(
         "mqtt",
         "url",
@@ -167,9 +171,17 @@ const KEYS: [Key; 49] = [
     key(
         "models",
         "residency",
-        "\"warm\" or \"one-at-a-time\"",
+        "\"auto\", \"warm\" or \"one-at-a-time\"",
         None,
-        "\"warm\" keeps the networks in memory; \"one-at-a-time\" holds only the one at work, and loads anew each time.",
+        "\"warm\" keeps the networks in memory between pictures; \"one-at-a-time\" holds only the one at work, and loads anew each time;\n\
+         \"auto\": warm, unless [inference] memory is small for the model.",
+    ),
+    key(
+        "models",
+        "idle_s",
+        "a whole number of seconds, 0 to 31536000",
+        None,
+        "After so long without a job the networks are dropped: about 30 MiB remain. 0: never.",
     ),
     key(
         "inference",
@@ -203,16 +215,17 @@ const KEYS: [Key; 49] = [
     key(
         "inference",
         "weights",
-        "\"mapped\" or \"streamed\"",
+        "\"auto\", \"mapped\" or \"streamed\"",
         None,
-        "\"mapped\" lets free memory hold the weights; \"streamed\" reads them anew for every step, 64 MiB at a time: for boards with less memory than the model.",
+        "\"mapped\" lets free memory hold the weights; \"streamed\" reads them anew for every step, 64 MiB at a time: for boards with less memory than the model;\n\
+         \"auto\": mapped where [inference] memory holds them twice.",
     ),
     key(
         "inference",
         "memory",
-        "\"auto\", or a size such as \"900 MiB\"",
+        "\"auto\", or a size such as \"900 MiB\" or \"300M\"",
         None,
-        "How much memory the buffers of a network may take: \"auto\" (nine tenths of what is free at the start) or a size such as \"900 MiB\". What needs more works in smaller pieces, or the request fails.",
+        "How much memory easeld may take: \"auto\" (nine tenths of what is free at the start, of the machine or of the control group) or a size. What needs more works in smaller pieces, or the request is refused.",
     ),
     key(
         "jobs",
@@ -348,34 +361,6 @@ const KEYS: [Key; 49] = [
         "empty, or 1 to 64 of A-Z a-z 0-9 _ -",
         None,
         "Nodes of one group share the requests on PREFIX/fleet/generate. Empty: this node takes no part.",
-    ),
-    key(
-        "schedule",
-        "entries",
-        "a list such as [\"07:30 a sunrise\", \"every 2h a {cat|dog}\"]",
-        None,
-        "When to paint what: \"HH:MM PROMPT\" (UTC) or \"every 90m PROMPT\" (s, m, h or d).",
-    ),
-    key(
-        "schedule",
-        "ambient",
-        "a list of prompts",
-        None,
-        "Painted one after the other while set/ambient is on.",
-    ),
-    key(
-        "schedule",
-        "ambient_s",
-        "a whole number of seconds, 1 to 31536000",
-        None,
-        "Seconds from one ambient picture to the next.",
-    ),
-    key(
-        "schedule",
-        "sensors",
-        "a list such as [\"weather=home/weather/state\"]",
-        None,
-        "NAME=TOPIC: %NAME% in a prompt above stands for the newest message on that topic.",
     ),
 ];
 

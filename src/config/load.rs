@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 
+use super::lines;
 use super::reader::{Reader, number, text, truth, whole, word, words};
 use super::schedule::{ScheduleEntry, Sensor};
 use super::web;
@@ -31,9 +32,10 @@ impl Settings {
 
     pub(super) fn from_layers(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
         let mut layers = Config::builder();
+        let mut text = String::new();
         if let Some(path) = file {
             let readable = std::fs::read_to_string(path);
-            readable.map_err(|error| whole_file(path, format!("cannot be read: {error}")))?;
+            text = readable.map_err(|error| whole_file(path, format!("cannot be read: {error}")))?;
             layers = layers.add_source(File::from(path).format(FileFormat::Toml));
         }
         let merged = layers
@@ -43,7 +45,7 @@ impl Settings {
             .map_err(|error| layer_error(file, &error))?;
         let mut reader = Reader::new(merged, file);
         let settings = read(&mut reader);
-        reader.finish().map(|()| settings)
+        reader.finish().map(|()| settings).map_err(|error| lines::added(error, file, &text))
     }
 }
 
@@ -86,18 +88,21 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("models", "dir", &mut models.dir, path);
     reader.take("models", "default", &mut models.default, word);
     reader.take("models", "residency", &mut models.residency, |value| match text(value)?.as_str() {
-        "warm" => Some(Residency::Warm),
-        "one-at-a-time" => Some(Residency::OneAtATime),
+        "auto" => Some(None),
+        "warm" => Some(Some(Residency::Warm)),
+        "one-at-a-time" => Some(Some(Residency::OneAtATime)),
         _ => None,
     });
+    reader.take("models", "idle_s", &mut models.idle_s, whole(0..=31_536_000));
     let inference = &mut settings.inference;
     reader.take("inference", "threads", &mut inference.threads, whole(0..=1024));
     reader.take("inference", "prompt_cache", &mut inference.prompt_cache, whole(0..=1024));
     reader.take("inference", "batch_pixels", &mut inference.batch_pixels, whole(1..=1 << 28));
     reader.take("inference", "vae_tile", &mut inference.vae_tile, |value| parse_vae_tile(&text(value)?));
     reader.take("inference", "weights", &mut inference.weights, |value| match text(value)?.as_str() {
-        "mapped" => Some(WeightSource::Mapped),
-        "streamed" => Some(WeightSource::Streamed),
+        "auto" => Some(None),
+        "mapped" => Some(Some(WeightSource::Mapped)),
+        "streamed" => Some(Some(WeightSource::Streamed)),
         _ => None,
     });
     reader.take("inference", "memory", &mut inference.memory, |value| parse_memory(&text(value)?));
@@ -122,6 +127,7 @@ fn read(reader: &mut Reader) -> Settings {
     let per_client = &mut limits.requests_per_client;
     reader.take("limits", "requests_per_client", per_client, whole(0..=1_000_000));
     read_service(reader, &mut settings);
+    super::power::read(reader, &mut settings.power);
     settings
 }
 
@@ -200,7 +206,8 @@ fn parse_vae_tile(text: &str) -> Option<VaeTile> {
     })
 }
 
-/// `auto`, or a number with an optional unit: B, kB, MB, GB (powers of 1000), KiB, MiB, GiB (powers of 1024).
+/// `auto`, or a number with an optional unit: B, kB, MB, GB (powers of 1000), KiB, MiB, GiB, or K, M, G as systemd has them
+/// (powers of 1024).
 fn parse_memory(text: &str) -> Option<Memory> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("auto") {
@@ -213,9 +220,9 @@ fn parse_memory(text: &str) -> Option<Memory> {
         "kb" => 1_000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
+        "kib" | "k" => 1 << 10,
+        "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
         _ => return None,
     };
     let bytes = number.parse::<u64>().ok()?.checked_mul(factor)?;

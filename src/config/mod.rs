@@ -8,18 +8,22 @@ use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
+use crate::engine::EngineOptions;
 pub use crate::engine::{Residency, WeightSource};
 use crate::http::{HttpConfig, KioskConfig};
 use crate::mqtt::MqttConfig;
 
 mod defaults;
 mod keys;
+mod lines;
 mod load;
+mod power;
 mod reader;
 mod schedule;
 mod text;
 mod web;
 
+pub use power::{PanelSettings, PowerSettings};
 pub use schedule::{ScheduleEntry, Sensor, When};
 pub use text::default_config_text;
 
@@ -55,6 +59,8 @@ pub struct Settings {
     pub fleet: Fleet,
     /// `[schedule]`: pictures that nobody asks for.
     pub schedule: ScheduleSettings,
+    /// `[power]`: how hard the board may work.
+    pub power: PowerSettings,
 }
 
 /// `[node]`.
@@ -140,8 +146,10 @@ pub struct Models {
     pub dir: Option<PathBuf>,
     /// A pack's name, or the path of its directory.
     pub default: String,
-    /// What stays in memory between pictures.
-    pub residency: Residency,
+    /// What stays in memory between pictures; nothing: as the memory there is allows.
+    pub residency: Option<Residency>,
+    /// Seconds without a job after which networks are dropped; 0 for never.
+    pub idle_s: u64,
 }
 
 /// `[inference]`.
@@ -155,9 +163,9 @@ pub struct Inference {
     pub batch_pixels: usize,
     /// How much memory the VAE's buffers may take at once.
     pub vae_tile: VaeTile,
-    /// Where int8 weights come from.
-    pub weights: WeightSource,
-    /// How much memory they may take.
+    /// Where int8 weights come from; nothing: as the memory there is allows.
+    pub weights: Option<WeightSource>,
+    /// How much memory all of it may take.
     pub memory: Memory,
 }
 
@@ -233,6 +241,13 @@ impl Models {
     }
 }
 
+impl Inference {
+    /// Threads for the networks, a number at last.
+    pub fn thread_count(&self) -> usize {
+        EngineOptions { threads: self.threads, ..EngineOptions::default() }.thread_count()
+    }
+}
+
 impl LimitSettings {
     /// The bounds that a single request is held to.
     pub fn for_requests(&self) -> Limits {
@@ -256,13 +271,13 @@ impl Default for Settings {
             mqtt: MqttConfig::default(),
             node: Node { name: defaults::node_name() },
             state: State { dir: defaults::state_dir(), jobs: JobStore::Disk },
-            models: Models { dir: None, default: "emoji".to_owned(), residency: Residency::Warm },
+            models: Models { dir: None, default: "emoji".to_owned(), residency: None, idle_s: 900 },
             inference: Inference {
                 threads: 0,
                 prompt_cache: 16,
                 batch_pixels: BATCH_PIXELS,
                 vae_tile: VaeTile::Auto,
-                weights: WeightSource::Mapped,
+                weights: None,
                 memory: Memory::Auto,
             },
             http: HttpConfig::default(),
@@ -283,6 +298,7 @@ impl Default for Settings {
                 ambient_s: 3600,
                 sensors: Vec::new(),
             },
+            power: PowerSettings::default(),
             limits: LimitSettings {
                 max_prompt_bytes: limits.max_prompt_bytes,
                 max_steps: limits.max_steps,

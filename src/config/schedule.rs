@@ -2,6 +2,40 @@
 
 use std::time::Duration;
 
+use super::keys::{Key, key};
+
+/// The section's keys.
+pub(super) const KEYS: [Key; 4] = [
+    key(
+        "schedule",
+        "entries",
+        "a list such as [\"07:30 a sunrise\", \"every 2h a {cat|dog}\"]",
+        None,
+        "When to paint what: \"HH:MM PROMPT\" (UTC) or \"every 90m PROMPT\" (s, m, h or d).",
+    ),
+    key(
+        "schedule",
+        "ambient",
+        "a list of prompts",
+        None,
+        "Painted one after the other while set/ambient is on.",
+    ),
+    key(
+        "schedule",
+        "ambient_s",
+        "a whole number of seconds, 1 to 31536000",
+        None,
+        "Seconds from one ambient picture to the next.",
+    ),
+    key(
+        "schedule",
+        "sensors",
+        "a list such as [\"weather=home/weather/state\"]",
+        None,
+        "NAME=TOPIC: %NAME% in a prompt above stands for the newest message on that topic.",
+    ),
+];
+
 /// When an entry is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -53,7 +87,8 @@ fn interval_of(text: &str) -> Option<Duration> {
     (1..=31_536_000).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
-fn minute_of(text: &str) -> Option<u32> {
+/// `HH:MM` as minutes after midnight.
+pub(super) fn minute_of(text: &str) -> Option<u32> {
     let (hour, minute) = text.split_once(':')?;
     let digits = |text: &str| {
         (text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse::<u32>().ok())

@@ -53,9 +53,11 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
         ("mqtt", "reply_prefixes") => list(&mqtt.reply_prefixes),
         ("models", "default") => quoted(&settings.models.default),
         ("models", "residency") => quoted(match settings.models.residency {
-            Residency::Warm => "warm",
-            Residency::OneAtATime => "one-at-a-time",
+            None => "auto",
+            Some(Residency::Warm) => "warm",
+            Some(Residency::OneAtATime) => "one-at-a-time",
         }),
+        ("models", "idle_s") => settings.models.idle_s.to_string(),
         ("inference", "threads") => settings.inference.threads.to_string(),
         ("inference", "prompt_cache") => settings.inference.prompt_cache.to_string(),
         ("inference", "batch_pixels") => settings.inference.batch_pixels.to_string(),
@@ -65,8 +67,9 @@ fn value(key: &Key, settings: &Settings) -> Option<String> {
             VaeTile::Bytes(bytes) => bytes.to_string(),
         }),
         ("inference", "weights") => quoted(match settings.inference.weights {
-            WeightSource::Mapped => "mapped",
-            WeightSource::Streamed => "streamed",
+            None => "auto",
+            Some(WeightSource::Mapped) => "mapped",
+            Some(WeightSource::Streamed) => "streamed",
         }),
         ("inference", "memory") => quoted(&match settings.inference.memory {
             Memory::Auto => "auto".to_owned(),
@@ -110,6 +113,7 @@ fn service_value(key: &Key, settings: &Settings) -> Option<String> {
         ("fleet", "group") => quoted(&settings.fleet.group),
         ("schedule", "ambient_s") => schedule.ambient_s.to_string(),
         ("schedule", "entries" | "ambient" | "sensors") => "[]".to_owned(),
+        ("power", name) => return settings.power.value(name),
         _ => return None,
     })
 }

@@ -13,6 +13,14 @@ use crate::jobs::status::{ErrorBody, JobStatus};
 use crate::jobs::stop::StopFlag;
 use crate::jobs::store::Reply;
 
+/// A worker that is silent for longer hangs: the watchdog is no longer fed and systemd starts us anew. One step of a
+/// large model takes minutes on a small board, and loading one from a slow card, or decoding in bands, as long.
+const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Between two steps it is known what a step takes: so many times the longest so far...
+const STEPS_MAX: u32 = 20;
+/// ...and at least this, for a board whose disk or clock stands still for a while.
+const SILENCE_MIN: Duration = Duration::from_secs(5 * 60);
+
 /// The job on the worker, as far as is known.
 pub(super) struct Running {
     /// Which.
@@ -39,12 +47,20 @@ pub(super) struct Running {
     pub(super) since: Instant,
     /// When the first step of this process began, and which it was: the pace of the others follows from it.
     stepping_since: Option<(Instant, usize)>,
+    /// When the last step was done.
+    stepped_at: Instant,
     /// How long all steps took; absent while there are some left, or where an earlier process did some.
     pub(super) stepped: Option<Duration>,
     /// When `job/<id>` last said something.
     pub(super) told: Instant,
     /// When the worker last said something.
     pub(super) heard: Instant,
+    /// The longest step so far; absent before the second one, and after the last.
+    longest: Option<Duration>,
+    /// When it last moved on.
+    pub(super) at_progress: Instant,
+    /// It had to rest between steps: how long it took says nothing about others.
+    pub(super) rested: bool,
 }
 
 impl Running {
@@ -69,19 +85,32 @@ impl Running {
             loading: false,
             since: now,
             stepping_since: None,
+            stepped_at: now,
             stepped: None,
             told: now,
             heard: now,
+            longest: None,
+            at_progress: now,
+            rested: false,
         }
     }
 
     /// `step` of `steps` are done.
     pub(super) fn step_done(&mut self, step: usize, steps: usize, now: Instant) {
+        let took = (self.stepping_since.is_some() && step < steps).then(|| now - self.stepped_at);
+        self.longest = took.map(|took| took.max(self.longest.unwrap_or_default()));
+        self.stepped_at = now;
         let (since, first) = *self.stepping_since.get_or_insert((now, step));
         (self.step, self.steps) = (step, steps);
         if step == steps && first == 0 {
             self.stepped = Some(now - since);
         }
+    }
+
+    /// Whether it has been silent for longer than its work can take.
+    pub(super) fn hangs(&self) -> bool {
+        let known = self.longest.map(|longest| (STEPS_MAX * longest).clamp(SILENCE_MIN, SILENCE_MAX));
+        self.heard.elapsed() > known.unwrap_or(SILENCE_MAX)
     }
 
     /// How long the remaining steps take at the pace of those done.
@@ -143,5 +172,9 @@ pub(super) fn status_line(report: &StateReport) -> String {
         (Some(step), Some(steps)) => format!(", step {step} of {steps}"),
         _ => String::new(),
     };
-    format!("{word}{steps}; {} waiting", report.queue)
+    let throttle = report.throttle.as_ref().map_or_else(String::new, |throttle| {
+        let temperature = report.temp_c.map_or_else(String::new, |celsius| format!(" at {celsius:.0} °C"));
+        format!("; {} by {}{temperature}", throttle.mode, throttle.cause.replace('_', " "))
+    });
+    format!("{word}{steps}; {} waiting{throttle}", report.queue)
 }

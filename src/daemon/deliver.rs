@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::json;
 use super::outbox::{Outbox, Sent};
+use super::panel::Gate;
 use crate::jobs::JobId;
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::{Reply, Store};
@@ -61,12 +62,15 @@ pub(super) struct Channels {
     pub(super) ended: Arc<Notify>,
     /// To the daemon.
     pub(super) delivered: mpsc::Sender<Delivered>,
+    /// Closed while a panel is too warm for pictures.
+    pub(super) gate: Gate,
 }
 
 /// Delivers until the daemon drops its sender and the ends that are in the store by then are out, or the client stops: what is
 /// left stays in the store.
 pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, channels: Channels) {
-    let Channels { mut inbox, ended, delivered } = channels;
+    let Channels { mut inbox, ended, delivered, mut gate } = channels;
+    let mut due = false;
     let mut outbox = Outbox::new(client.clone(), topics.clone(), store);
     loop {
         tokio::select! {
@@ -75,7 +79,9 @@ pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, chann
                 Some(delivery) => publish(&client, &topics, &outbox, delivery).await,
                 None => break,
             },
-            () = ended.notified() => loop {
+            () = ended.notified() => due = true,
+            () = gate.open(), if due => loop {
+                due = false;
                 // What was said before the end comes before it.
                 while let Ok(delivery) = inbox.try_recv() {
                     publish(&client, &topics, &outbox, delivery).await;

@@ -184,6 +184,10 @@ fn sensors(entities: &mut Entities<'_>, topics: &Topics) {
     });
     let temperature = of_state("{{ value_json.temp_c | default(none) }}", celsius);
     entities.add("sensor", "temperature", Some("Temperature"), temperature);
+    let modes = ["full", "slowed", "waiting", "held"];
+    let pace = json!({"device_class": "enum", "options": modes, "entity_category": "diagnostic", "icon": "mdi:speedometer"});
+    let pace = of_state("{{ value_json.throttle.mode if value_json.throttle is defined else 'full' }}", pace);
+    entities.add("sensor", "pace", Some("Pace"), pace);
     let problem = json!({"device_class": "problem", "entity_category": "diagnostic"});
     let problem = of_state("{{ 'ON' if value_json.error is defined else 'OFF' }}", problem);
     entities.add("binary_sensor", "problem", Some("Problem"), problem);

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::config::{ConfigError, JobStore, Problem, Settings};
+use crate::device::messages;
 use crate::device::notify::Notifier;
 use crate::diffusion::request::Limits;
 use crate::http::{Ask, Door, News, Server};
@@ -23,6 +24,7 @@ use crate::jobs::ledger::{Bounds, Ledger};
 use crate::jobs::rate::{RateLimit, Rates};
 use crate::jobs::report::{ConfigReport, InfoReport, NodeState, StateReport};
 use crate::jobs::store::Store;
+use crate::jobs::throttle::Throttle;
 use crate::jobs::worker::{Worker, WorkerEvent, WorkerGone};
 use crate::jobs::{GeneratePictures, PackInfo};
 use crate::mqtt::{Client, ClientSettings, MqttEvent, Publication, Topics};
@@ -32,18 +34,23 @@ mod claims;
 mod connect;
 mod deliver;
 mod fleet;
+mod heat;
 pub mod home_assistant;
 mod outbox;
 mod outlets;
+mod panel;
 mod presence;
+mod reload;
 mod schedule;
 mod service;
 mod troubles;
 mod web;
 
 use fleet::Share;
+use heat::Heat;
 use home_assistant::Discovery;
 use presence::Presence;
+use reload::Reload;
 use schedule::Schedule;
 use service::{Service, durably};
 
@@ -59,10 +66,6 @@ const WORKER_GRACE: Duration = Duration::from_secs(4);
 const DELIVERY_GRACE: Duration = Duration::from_secs(3);
 /// ...and how long the farewell may. Together below the 10 seconds that a stop is promised to take.
 const FAREWELL_GRACE: Duration = Duration::from_secs(2);
-/// A worker that is silent for longer hangs: the watchdog is no longer fed and systemd starts us anew. One step of a
-/// large model takes minutes on a small board, and loading one from a slow card as long.
-const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
-
 /// The daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -95,12 +98,27 @@ pub async fn run(
     packs: Vec<PackInfo>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
+    run_reloadable(settings, generator, packs, shutdown, mpsc::channel(1).1).await
+}
+
+/// As [`run`]; what comes over `reloads` takes the place of the settings as far as it can while the daemon runs (`reload`).
+///
+/// # Errors
+/// As [`run`]. Settings that cannot be used change nothing.
+pub async fn run_reloadable(
+    settings: Settings,
+    generator: Box<dyn GeneratePictures>,
+    packs: Vec<PackInfo>,
+    shutdown: impl Future<Output = ()>,
+    reloads: mpsc::Receiver<Result<Settings, ConfigError>>,
+) -> Result<(), DaemonError> {
     let notifier = Notifier::from_env();
     let topics = Topics::new(&settings.mqtt.prefix, &settings.node.name)
         .map_err(|error| connect::config_error("mqtt.prefix", &settings.mqtt.prefix, error))?;
     let schedule = Schedule::new(settings.schedule.clone());
     let mut subscriptions = topics.subscriptions();
     subscriptions.extend(schedule.subscriptions().cloned());
+    subscriptions.extend(settings.power.panel.topic.clone());
     let in_fleet = !settings.fleet.group.is_empty();
     let mut retained = Vec::new();
     if in_fleet {
@@ -116,7 +134,10 @@ pub async fn run(
 
     let (store, damage) = open_store(&settings)?;
     let (worker_sender, worker_events) = mpsc::channel(WORKER_EVENTS);
-    let worker = Worker::spawn(generator, worker_sender).map_err(DaemonError::Thread)?;
+    let throttle = Throttle::default();
+    let idle = Some(Duration::from_secs(settings.models.idle_s)).filter(|idle| !idle.is_zero());
+    let heat = Heat::new(&settings.power, settings.inference.thread_count(), throttle.clone());
+    let worker = Worker::spawn(generator, worker_sender, throttle, idle).map_err(DaemonError::Thread)?;
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
     let (config, config_changes) = watch::channel(ConfigReport::default());
     let limits = settings.limits.for_requests();
@@ -132,7 +153,7 @@ pub async fn run(
     let Door { asks, news, server } =
         web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
-    let broker = Broker::start(client, &topics, says, store, ended.clone());
+    let broker = Broker::start(client, &topics, says, store, (ended.clone(), heat.gate()));
     let setup = setup(&settings, topics.clone(), limits, packs);
     let outlets = outlets::Outlets {
         deliveries: broker.deliveries.clone(),
@@ -144,15 +165,16 @@ pub async fn run(
     };
     let rates =
         Rates { all: settings.limits.requests_per_minute, client: settings.limits.requests_per_client };
-    let mut service = Service::new(setup, ledger, worker, outlets, RateLimit::new(rates), schedule);
+    let mut service = Service::new(setup, ledger, worker, outlets, RateLimit::new(rates), schedule, heat);
     if let Some(damage) = damage {
         service.tell_damage(damage);
     }
-    tracing::info!(node, model, "ready for prompts");
+    tracing::info!(message_id = messages::READY, node, model, "ready for prompts");
     notifier.ready("idle");
     let share = Share::new(broker.client.clone(), &topics, &settings.fleet.group);
     let web = Web { asks, news, server };
-    let mut daemon = Daemon { service, broker, web, worker_events, notifier, share };
+    let reload = Reload { reloads, settings };
+    let mut daemon = Daemon { service, broker, web, worker_events, notifier, share, reload };
     let outcome = daemon.serve(shutdown).await;
     daemon.stop(&topics).await;
     outcome
@@ -207,6 +229,7 @@ struct Daemon {
     worker_events: mpsc::Receiver<WorkerEvent>,
     notifier: Notifier,
     share: Share,
+    reload: Reload,
 }
 
 impl Daemon {
@@ -231,9 +254,10 @@ impl Daemon {
                     self.service.on_delivered(end.number, &end.status, end.bytes)?;
                 }
                 Some(ask) = self.web.asks.recv() => self.service.on_ask(ask)?,
+                Some(read) = self.reload.reloads.recv() => self.reload.act(read, &mut self.service, &self.notifier),
                 _ = tick.tick() => self.service.tick()?,
                 _ = watchdog.tick() => {
-                    if self.service.silence() < SILENCE_MAX {
+                    if !self.service.hangs() {
                         self.notifier.watchdog();
                     }
                 }
@@ -323,7 +347,7 @@ impl Broker {
         topics: &Topics,
         says: presence::Says,
         store: Arc<Store>,
-        ended: Arc<Notify>,
+        (ended, gate): (Arc<Notify>, panel::Gate),
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
         let (delivered_sender, delivered) = mpsc::channel(DELIVERIES);
@@ -334,7 +358,7 @@ impl Broker {
         };
         let (client, events) = Client::start(settings);
         let announcing = presence.clone().announce(client.clone(), topics.clone(), says);
-        let channels = deliver::Channels { inbox, ended, delivered: delivered_sender };
+        let channels = deliver::Channels { inbox, ended, delivered: delivered_sender, gate };
         let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), channels);
         let tasks = vec![tokio::spawn(announcing), tokio::spawn(delivering)];
         Self { client: Some(client), events, deliveries, delivered, store, presence, tasks }

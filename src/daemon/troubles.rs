@@ -1,5 +1,6 @@
 //! What keeps the node from working, each until it is over.
 
+use crate::device::messages;
 use crate::jobs::status::ErrorBody;
 
 /// The broker keeps commands from us.
@@ -24,7 +25,7 @@ impl Troubles {
         match self.0.iter_mut().find(|error| error.code == code) {
             Some(known) => known.message = message,
             None => {
-                tracing::error!(code, "{message}");
+                tracing::error!(message_id = messages::TROUBLE, code, "{message}");
                 self.0.push(ErrorBody::new(code, message));
             }
         }
@@ -33,7 +34,7 @@ impl Troubles {
     /// It is over.
     pub(super) fn clear(&mut self, code: &str) {
         if self.has(code) {
-            tracing::info!(code, "over");
+            tracing::info!(message_id = messages::TROUBLE_OVER, code, "{code} is over");
         }
         self.0.retain(|error| error.code != code);
     }

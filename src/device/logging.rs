@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
 use super::journal::JournalLayer;
+use super::stderr;
 
 /// The variables that override the default filter, strongest first.
 const FILTER_VARIABLES: [&str; 2] = ["EASELD_LOG", "RUST_LOG"];
@@ -65,7 +66,10 @@ pub fn init(default_filter: &str) -> Result<Destination, LoggingError> {
         install(Registry::default().with(filter).with(layer))?;
         Ok(Destination::Journal)
     } else {
-        let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let layer = fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .fmt_fields(stderr::Fields);
         install(Registry::default().with(filter).with(layer))?;
         Ok(Destination::Stderr)
     }

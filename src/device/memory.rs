@@ -1,6 +1,7 @@
 //! What memory there is, and what of it this process takes, as the kernel counts it.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,41 +15,66 @@ pub fn status_kib(field: &str) -> Option<u64> {
     parse(&fs::read_to_string("/proc/self/status").ok()?, field)
 }
 
-/// Memory that this process may have at most, in bytes: the machine's, or what its control group is limited to; nothing
+/// The size of a page, in KiB: 4 on most machines, 16 or 64 on some of ARM's.
+pub fn page_kib() -> Option<u64> {
+    parse(&fs::read_to_string("/proc/self/smaps").ok()?, "KernelPageSize")
+}
+
+/// Memory that this process may have at most, in bytes: the machine's, or what its control groups are limited to; nothing
 /// where the kernel does not say.
 pub fn limit_bytes() -> Option<u64> {
     let machine = parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")? << 10;
-    Some(Group::own().map_or(machine, |group| machine.min(group.limit)))
+    Some(groups().iter().map(|group| group.limit).fold(machine, u64::min))
 }
 
 /// Memory that this process may still take, in bytes, without others being pushed out.
 pub fn available_bytes() -> Option<u64> {
     let machine = parse(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")? << 10;
-    Some(Group::own().map_or(machine, |group| machine.min(group.limit.saturating_sub(group.used))))
+    Some(groups().iter().map(|group| group.limit.saturating_sub(group.used)).fold(machine, u64::min))
 }
 
-/// The control group of this process, where it has a limit.
+/// A control group with a limit.
+#[derive(Debug, PartialEq, Eq)]
 struct Group {
     limit: u64,
+    /// Without the part of files that the kernel would drop first.
     used: u64,
 }
 
-impl Group {
-    fn own() -> Option<Group> {
-        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let read = |path: String| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        groups.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            // Version 2 has one hierarchy and calls it nothing; where there is no limit it says "max".
-            let (root, limit, used) = match controllers {
-                "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
-                "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-                _ => return None,
-            };
-            let file = |name: &str| read(format!("{root}{}/{name}", path.trim_end_matches('/')));
-            Some(Group { limit: file(limit)?, used: file(used)? })
-        })
+/// The control group of this process and those around it, as far as they have limits.
+fn groups() -> Vec<Group> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups_in(Path::new("/sys/fs/cgroup"), &own)
+}
+
+/// The same for a process whose `/proc/self/cgroup` is `own`, with the groups' tree at `root`.
+fn groups_in(root: &Path, own: &str) -> Vec<Group> {
+    let mut found = Vec::new();
+    for line in own.lines() {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':'))
+        else {
+            continue;
+        };
+        // Version 2 has one hierarchy and calls it nothing; where there is no limit it says "max".
+        let (root, limit, used, dropped) = match controllers {
+            "" => (root.to_owned(), "memory.max", "memory.current", "inactive_file"),
+            "memory" => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            }
+            _ => continue,
+        };
+        let inside = Path::new(path.trim_start_matches('/'));
+        for group in inside.ancestors().map(|group| root.join(group)) {
+            let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+            let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+            if let (Some(limit), Some(used)) = (number(limit), number(used)) {
+                let stat = read("memory.stat").unwrap_or_default();
+                let files = stat.lines().find_map(|line| line.strip_prefix(dropped)?.trim().parse().ok());
+                found.push(Group { limit, used: used.saturating_sub(files.unwrap_or(0)) });
+            }
+        }
     }
+    found
 }
 
 fn parse(status: &str, field: &str) -> Option<u64> {
@@ -98,6 +124,29 @@ mod tests {
         assert_eq!(parse(status, "RssAnon"), Some(7));
         assert_eq!(parse(status, "VmHWM"), Some(123));
         assert_eq!(parse(status, "Rss"), None);
+    }
+
+    #[test]
+    fn limits_of_both_versions_are_found_and_those_of_groups_around() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("system.slice/easeld.service/memory.max", "max\n");
+        write("system.slice/easeld.service/memory.current", "300\n");
+        write("system.slice/memory.max", "1000\n");
+        write("system.slice/memory.current", "500\n");
+        write("system.slice/memory.stat", "anon 7\ninactive_file 100\n");
+        let second = groups_in(root.path(), "0::/system.slice/easeld.service\n");
+        assert_eq!(second, [Group { limit: 1000, used: 400 }]);
+        write("memory/job/memory.limit_in_bytes", "2000\n");
+        write("memory/job/memory.usage_in_bytes", "900\n");
+        write("memory/job/memory.stat", "inactive_file 1\ntotal_inactive_file 200\n");
+        let first = groups_in(root.path(), "9:cpu:/job\n5:memory:/job\n");
+        assert_eq!(first, [Group { limit: 2000, used: 700 }]);
+        assert_eq!(groups_in(root.path(), ""), []);
     }
 
     #[test]

@@ -3,9 +3,22 @@
 //! Without `NOTIFY_SOCKET` (a terminal, a container) every call does nothing. A notification that cannot
 //! be delivered is logged and otherwise ignored: making pictures does not depend on it.
 
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+
+/// How often a slow start asks for more time.
+const EXTEND_EVERY: Duration = Duration::from_secs(20);
+/// A start that takes longer hangs: reading the largest packs from a slow card takes minutes.
+const START_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// While it is there the start may take longer.
+#[derive(Debug)]
+pub struct Starting {
+    /// Dropped with the guard, which wakes the thread and ends it.
+    _done: Sender<()>,
+}
 
 /// The way to the service manager.
 #[derive(Debug, Clone)]
@@ -31,6 +44,33 @@ impl Notifier {
     /// Start-up is over: units ordered after this one may start.
     pub fn ready(&self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// The configuration is read again; [`Notifier::ready`] says when that is done.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "the monotonic clock cannot be read"),
+        }
+    }
+
+    /// Start-up takes long: extends its time until the guard is dropped, though not for ever.
+    pub fn starting(&self, status: &str) -> Starting {
+        self.status(status);
+        let (done, wait) = channel::<()>();
+        if self.connected {
+            let notifier = self.clone();
+            std::thread::spawn(move || {
+                let begun = Instant::now();
+                while begun.elapsed() < START_MAX {
+                    notifier.extend_timeout(2 * EXTEND_EVERY);
+                    if wait.recv_timeout(EXTEND_EVERY) != Err(RecvTimeoutError::Timeout) {
+                        return;
+                    }
+                }
+            });
+        }
+        Starting { _done: done }
     }
 
     /// One line for `systemctl status`. Control characters become spaces: a line break would start a new

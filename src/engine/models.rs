@@ -16,6 +16,7 @@ use super::{Compute, EngineOptions, Residency};
 use crate::diffusion::ports::{
     ImageEncoder, ModelError, Models, TextEncoder, Unet, Upscaler, VaeDecoder, VaeEncoder,
 };
+use crate::jobs::throttle::Throttle;
 use crate::text::LearnedWord;
 
 /// The component that makes pixels for previews.
@@ -95,6 +96,11 @@ impl PackModels {
     /// Has the text encoder know these words too, from [`FIRST_LEARNED_ID`](crate::text::FIRST_LEARNED_ID) on.
     pub fn with_learned_words(self, words: &[LearnedWord]) -> Self {
         Self { learned: words.iter().flat_map(|word| word.vectors.iter().cloned()).collect(), ..self }
+    }
+
+    /// From now on as many threads work as `throttle` allows. Networks that are loaded go on as they are.
+    pub fn follow(&mut self, throttle: &Throttle) {
+        self.pool = self.pool.clone().throttled(throttle.clone());
     }
 
     /// Time spent reading and planning networks since this was last asked.

@@ -6,9 +6,18 @@ use super::{GenerationError, Generator, Made};
 use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::{PipelineError, Progress};
 use crate::diffusion::request::GenerationRequest;
+use crate::jobs::throttle::Throttle;
 use crate::jobs::{GenerateError, GeneratePictures, Picture};
 
 impl GeneratePictures for Generator {
+    fn follow(&mut self, throttle: &Throttle) {
+        self.models.follow(throttle);
+    }
+
+    fn rest(&mut self) {
+        self.models.release();
+    }
+
     fn generate(
         &mut self,
         request: &GenerationRequest,

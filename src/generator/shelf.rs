@@ -8,6 +8,7 @@ use super::{Generator, GeneratorOptions, OpenError};
 use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::request::GenerationRequest;
+use crate::jobs::throttle::Throttle;
 use crate::jobs::{GenerateError, GeneratePictures, PackInfo, Picture};
 use crate::packs::Pack;
 
@@ -16,6 +17,7 @@ pub struct Shelf {
     packs: Vec<Pack>,
     options: GeneratorOptions,
     open: Option<Generator>,
+    throttle: Throttle,
 }
 
 impl Shelf {
@@ -31,7 +33,7 @@ impl Shelf {
                 packs.push(pack);
             }
         }
-        Ok(Self { packs, options, open: Some(open) })
+        Ok(Self { packs, options, open: Some(open), throttle: Throttle::default() })
     }
 
     /// What the daemon tells the world about the packs, the default one first.
@@ -56,7 +58,9 @@ impl Shelf {
             self.open = None;
             // It may have been replaced since the node started.
             let pack = Pack::open(&known.directory).map_err(|error| failed(error.to_string()))?;
-            let generator = Generator::new(pack, &self.options).map_err(|error| failed(error.to_string()))?;
+            let mut generator =
+                Generator::new(pack, &self.options).map_err(|error| failed(error.to_string()))?;
+            generator.follow(&self.throttle);
             self.open = Some(generator);
         }
         self.open.as_mut().ok_or_else(|| failed(format!("'{name}' could not be opened")))
@@ -64,6 +68,19 @@ impl Shelf {
 }
 
 impl GeneratePictures for Shelf {
+    fn follow(&mut self, throttle: &Throttle) {
+        self.throttle = throttle.clone();
+        if let Some(open) = &mut self.open {
+            open.follow(throttle);
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.rest();
+        }
+    }
+
     fn generate(
         &mut self,
         request: &GenerationRequest,

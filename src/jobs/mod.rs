@@ -29,7 +29,10 @@ pub mod status;
 pub mod stop;
 pub mod store;
 pub mod terms;
+pub mod throttle;
 pub mod worker;
+
+use throttle::Throttle;
 
 pub use id::{JobId, random_seed};
 
@@ -79,6 +82,12 @@ impl GenerateError {
 ///
 /// After an error, a cancellation or a panic the next call starts from nothing but the models on disk.
 pub trait GeneratePictures: Send {
+    /// From now on works with as many threads as `throttle` allows. Without threads of its own there is nothing to do.
+    fn follow(&mut self, _throttle: &Throttle) {}
+
+    /// Nothing to do for a while: gives memory back that the next call can have again.
+    fn rest(&mut self) {}
+
     /// Makes the pictures of `request`, at least one, calling `observer` between pieces of work. `checkpoints` keeps what has
     /// been made so far, and may have some from an earlier attempt.
     ///

@@ -61,9 +61,26 @@ pub struct StateReport {
     /// Of the processor, in degrees Celsius, where the machine says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temp_c: Option<f64>,
+    /// Work is not at full speed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<ThrottleReport>,
     /// What keeps the node from working.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,
+}
+
+/// In [`StateReport`]: how work is slowed down, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ThrottleReport {
+    /// `held`: no further step; `waiting`: no job begins; `slowed`: it goes on with rests or fewer threads.
+    pub mode: &'static str,
+    /// `heat`, `under_voltage` or `quiet_hours`.
+    pub cause: &'static str,
+    /// Most threads that work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// The rest after a step, in percent of its time, in tens.
+    pub rest_percent: u32,
 }
 
 impl StateReport {
@@ -81,6 +98,7 @@ impl StateReport {
             paused: false,
             last_duration_s: None,
             temp_c: None,
+            throttle: None,
             error: None,
         }
     }

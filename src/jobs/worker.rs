@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc as std_mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::checkpoints::JobCheckpoints;
 use super::stop::{Stop, StopFlag};
+use super::throttle::Throttle;
 use super::{GenerateError, GeneratePictures, JobId, Picture};
 use crate::diffusion::checkpoint::Checkpoints;
 use crate::diffusion::pipeline::Progress;
@@ -42,6 +43,11 @@ pub enum WorkerEvent {
         id: JobId,
         /// How far it is.
         progress: Progress,
+    },
+    /// A job rests between steps, by the throttle; said about once a second.
+    Resting {
+        /// Which job.
+        id: JobId,
     },
     /// A job ended. Never left out.
     Finished {
@@ -73,16 +79,21 @@ pub struct Worker {
 pub struct WorkerGone;
 
 impl Worker {
-    /// Starts the thread. Events go to `events`; a full channel delays only the end of a job.
+    /// Starts the thread. Events go to `events`; a full channel delays only the end of a job. Between steps it rests as
+    /// `throttle` says; after `idle` without a job the generator gives its memory back.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn spawn(
-        generator: Box<dyn GeneratePictures>,
+        mut generator: Box<dyn GeneratePictures>,
         events: mpsc::Sender<WorkerEvent>,
+        throttle: Throttle,
+        idle: Option<Duration>,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = std_mpsc::channel();
-        thread::Builder::new().name("worker".to_owned()).spawn(move || work(generator, &inbox, &events))?;
+        generator.follow(&throttle);
+        let work = move || work(generator, &Inbox { jobs: inbox, idle }, &events, &throttle);
+        thread::Builder::new().name("worker".to_owned()).spawn(work)?;
         Ok(Self { jobs })
     }
 
@@ -95,14 +106,35 @@ impl Worker {
     }
 }
 
+/// Where jobs come from.
+struct Inbox {
+    jobs: std_mpsc::Receiver<Job>,
+    idle: Option<Duration>,
+}
+
+impl Inbox {
+    /// The next job; nothing when there will be none. The generator rests when there is none for a while.
+    fn next(&self, generator: &mut dyn GeneratePictures) -> Option<Job> {
+        if let Some(idle) = self.idle {
+            match self.jobs.recv_timeout(idle) {
+                Ok(job) => return Some(job),
+                Err(std_mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(std_mpsc::RecvTimeoutError::Timeout) => generator.rest(),
+            }
+        }
+        self.jobs.recv().ok()
+    }
+}
+
 fn work(
     mut generator: Box<dyn GeneratePictures>,
-    inbox: &std_mpsc::Receiver<Job>,
+    inbox: &Inbox,
     events: &mpsc::Sender<WorkerEvent>,
+    throttle: &Throttle,
 ) {
-    for mut job in inbox {
+    while let Some(mut job) = inbox.next(generator.as_mut()) {
         let span = tracing::info_span!("job", job_id = %job.id);
-        let outcome = span.in_scope(|| run(generator.as_mut(), &mut job, events));
+        let outcome = span.in_scope(|| run(generator.as_mut(), &mut job, events, throttle));
         let job = Box::new(job);
         if events.blocking_send(WorkerEvent::Finished { job, outcome }).is_err() {
             return;
@@ -115,12 +147,17 @@ fn run(
     generator: &mut dyn GeneratePictures,
     job: &mut Job,
     events: &mpsc::Sender<WorkerEvent>,
+    throttle: &Throttle,
 ) -> Result<Vec<Finished>, GenerateError> {
     let started = Instant::now();
+    let mut working_since = started;
     let Job { id, request, stop, checkpoints, .. } = job;
     let mut observer = |progress| {
         // Progress is a courtesy: inference does not wait for a slow listener.
         let _ = events.try_send(WorkerEvent::Progress { id: id.clone(), progress });
+        let mut resting = || drop(events.try_send(WorkerEvent::Resting { id: id.clone() }));
+        throttle.rest(working_since.elapsed(), stop, &mut resting);
+        working_since = Instant::now();
         if stop.get().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     if stop.get().is_some() {
@@ -151,7 +188,7 @@ fn run(
             tracing::info!(duration_ms, "job interrupted; it goes on at the next start")
         }
         Err(GenerateError::Failed { code, message }) => {
-            tracing::error!(duration_ms, code, "job failed: {message}");
+            tracing::debug!(duration_ms, code, "job failed: {message}"); // the daemon says it, with its id
         }
     }
     let digested = |picture: Picture| Finished { sha256: hex(&Sha256::digest(&picture.png)), picture };

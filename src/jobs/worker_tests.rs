@@ -71,6 +71,7 @@ fn outcome(events: &mut mpsc::Receiver<WorkerEvent>) -> (Result<Vec<Finished>, G
     loop {
         match events.blocking_recv().expect("the worker lives") {
             WorkerEvent::Progress { .. } => seen += 1,
+            WorkerEvent::Resting { .. } => {}
             WorkerEvent::Finished { outcome, .. } => return (outcome, seen),
         }
     }
@@ -79,7 +80,7 @@ fn outcome(events: &mut mpsc::Receiver<WorkerEvent>) -> (Result<Vec<Finished>, G
 #[test]
 fn a_picture_comes_with_its_digest() {
     let (sender, mut events) = mpsc::channel(8);
-    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let worker = Worker::spawn(Box::new(ByPrompt), sender, Throttle::default(), None).expect("a thread");
     worker.start(job("a fox")).expect("alive");
     let (outcome, progress) = outcome(&mut events);
     // FIPS 180-2, appendix B.1.
@@ -91,7 +92,7 @@ fn a_picture_comes_with_its_digest() {
 #[test]
 fn a_running_job_stops_at_the_next_step_and_the_worker_goes_on() {
     let (sender, mut events) = mpsc::channel(8);
-    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let worker = Worker::spawn(Box::new(ByPrompt), sender, Throttle::default(), None).expect("a thread");
     let endless = job("endless");
     let stop = endless.stop.clone();
     worker.start(endless).expect("alive");
@@ -105,7 +106,7 @@ fn a_running_job_stops_at_the_next_step_and_the_worker_goes_on() {
 #[test]
 fn why_a_job_was_stopped_is_what_becomes_of_it() {
     let (sender, mut events) = mpsc::channel(8);
-    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let worker = Worker::spawn(Box::new(ByPrompt), sender, Throttle::default(), None).expect("a thread");
     for (stop, becomes) in [
         (Stop::Interrupted, GenerateError::Interrupted),
         (Stop::Late, GenerateError::late()),
@@ -121,7 +122,7 @@ fn why_a_job_was_stopped_is_what_becomes_of_it() {
 #[test]
 fn a_panic_fails_its_job_only() {
     let (sender, mut events) = mpsc::channel(8);
-    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let worker = Worker::spawn(Box::new(ByPrompt), sender, Throttle::default(), None).expect("a thread");
     worker.start(job("panic")).expect("alive");
     let Err(GenerateError::Failed { code, message }) = outcome(&mut events).0 else {
         panic!("the job must fail");
@@ -135,7 +136,7 @@ fn a_panic_fails_its_job_only() {
 #[test]
 fn inference_does_not_wait_for_a_listener_that_is_behind() {
     let (sender, mut events) = mpsc::channel(1);
-    let worker = Worker::spawn(Box::new(ByPrompt), sender).expect("a thread");
+    let worker = Worker::spawn(Box::new(ByPrompt), sender, Throttle::default(), None).expect("a thread");
     let endless = job("endless");
     let stop = endless.stop.clone();
     worker.start(endless).expect("alive");
@@ -145,4 +146,37 @@ fn inference_does_not_wait_for_a_listener_that_is_behind() {
     let (result, progress) = outcome(&mut events);
     assert_eq!(result, Err(GenerateError::Cancelled));
     assert!(progress <= 2, "{progress} events through a channel of one");
+}
+
+/// Says when it rests.
+struct Resting(std_mpsc::Sender<()>);
+
+impl GeneratePictures for Resting {
+    fn rest(&mut self) {
+        self.0.send(()).expect("the test listens");
+    }
+
+    fn generate(
+        &mut self,
+        _: &GenerationRequest,
+        _: &mut dyn Checkpoints,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Picture>, GenerateError> {
+        Err(GenerateError::Cancelled)
+    }
+}
+
+#[test]
+fn memory_is_given_back_once_after_a_while_without_a_job() {
+    let (rests, resting) = std_mpsc::channel();
+    let (sender, mut events) = mpsc::channel(64);
+    let idle = Some(Duration::from_millis(50));
+    let worker =
+        Worker::spawn(Box::new(Resting(rests)), sender, Throttle::default(), idle).expect("a thread");
+    let rested = || resting.recv_timeout(Duration::from_millis(500)).is_ok();
+    assert!(rested());
+    assert!(!rested(), "once is enough");
+    worker.start(job("cat")).expect("it lives");
+    outcome(&mut events).0.expect_err("cancelled");
+    assert!(rested(), "again after a job");
 }

@@ -40,13 +40,14 @@ fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
     let mut command = easeld();
     command
         .arg("serve")
+        .args(more.iter().filter(|(name, _)| name == "--config").flat_map(|(name, value)| [name, value]))
         .env("EASELD__MQTT__URL", url)
         .env("EASELD__NODE__NAME", NODE)
         // Tests run side by side; those that want the server say on which port.
         .env("EASELD__HTTP__LISTEN", "none")
         .env("EASELD__MODELS__DEFAULT", pack())
         .env("EASELD__STATE__DIR", directory.path())
-        .envs(more.iter().map(|(name, value)| (name, value)));
+        .envs(more.iter().filter(|(name, _)| !name.starts_with('-')).map(|(name, value)| (name, value)));
     command.stdout(Stdio::null()).stderr(log).spawn().expect("easeld starts")
 }
 
@@ -62,6 +63,11 @@ impl Daemon {
             more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let child = spawn(&directory, url, &more);
         Daemon { child, directory, url: url.to_owned(), more }
+    }
+
+    /// Starts it with a configuration file.
+    pub(crate) fn start_configured(url: &str, config: &std::path::Path) -> Daemon {
+        Daemon::start(url, &[("--config", config.to_str().expect("UTF-8"))])
     }
 
     /// Starts it again, on the state that it left. The log begins anew.

@@ -39,7 +39,6 @@ const WALLS: &[Wall] = &[
     only("axum", "src/http/"),
     only("hyper", "src/http/"),
     only("ureq", "src/packs/install/"),
-    only("tar", "src/packs/install/"),
     never("tokio", "src/diffusion/"),
     never("std::fs", "src/diffusion/"),
     never("std::net", "src/diffusion/"),

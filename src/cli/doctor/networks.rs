@@ -1,71 +1,72 @@
-//! `easeld doctor`: what this machine can run, and what of a pack it runs fast.
+//! Whether a pack can be used, and which of its nodes no kernel of ours takes.
 
 use std::path::Path;
 
 use anyhow::Context;
-use clap::Args;
 use serde::Serialize;
 
-use super::shapes::Shapes;
+use super::super::shapes::Shapes;
+use super::findings::Finding;
 use crate::config::Settings;
-use crate::device::logging;
-use crate::engine::{Component, EngineOptions, Isa};
-use crate::packs;
+use crate::device::memory;
+use crate::engine::{Component, EngineOptions};
+use crate::packs::{self, Pack};
 
-/// Say what this machine can run; with --model, what of a pack is left to slower code
-#[derive(Debug, Args)]
-pub(super) struct DoctorArgs {
-    /// A pack's name or directory: every network is loaded and run once on small inputs
-    #[arg(long, value_name = "NAME or DIR")]
-    model: Option<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Serialize)]
-struct Findings {
-    threads: usize,
-    isa: &'static str,
-    isa_supported: Vec<&'static str>,
-    networks: Vec<NetworkFindings>,
-}
-
-#[derive(Serialize)]
-struct NetworkFindings {
-    component: String,
+#[derive(Debug, Serialize)]
+pub(super) struct NetworkFindings {
+    pub(super) component: String,
     /// Operations of each kind.
-    operations: Vec<(&'static str, usize)>,
+    pub(super) operations: Vec<(&'static str, usize)>,
     /// Nodes that no rule of the lowering knows.
-    left_to_tract: Vec<String>,
+    pub(super) left_to_tract: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
-/// Runs the subcommand.
-pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
-    logging::init("warn")?;
-    let settings = Settings::load(None)?;
-    let mut networks = Vec::new();
-    if let Some(name) = &args.model {
-        let directory = packs::find(name, &settings.models.search_path())?;
-        for component in components(&directory)? {
-            networks.push(examine(&directory, &component));
+/// Every network of the pack `name`, loaded and run once on small inputs, and a line for each.
+pub(super) fn checks(name: &str, settings: &Settings) -> (Vec<Finding>, Vec<NetworkFindings>) {
+    let opened = packs::find(name, &settings.models.search_path())
+        .map_err(anyhow::Error::from)
+        .and_then(|directory| Ok((Pack::open(&directory)?, components(&directory)?)));
+    let (pack, components) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let advice = "easeld pack list shows what is installed; [models] default, or --model, names one";
+            return (vec![Finding::fail("model", format!("{error:#}"), advice)], Vec::new());
         }
-    }
-    let findings = Findings {
-        threads: EngineOptions::default().thread_count(),
-        isa: Isa::choose()?.name(),
-        isa_supported: Isa::supported().into_iter().map(Isa::name).collect(),
-        networks,
     };
-    if args.json {
-        println!("{}", serde_json::to_string(&findings).context("cannot print the findings")?);
-    } else {
-        print(&findings);
+    let mut found = vec![room(&pack)];
+    let networks: Vec<_> = components.iter().map(|component| examine(&pack.directory, component)).collect();
+    found.extend(networks.iter().map(finding));
+    (found, networks)
+}
+
+/// The pack as a whole, held against the memory there is.
+fn room(pack: &Pack) -> Finding {
+    let bytes = packs::bytes(&pack.directory);
+    let said = format!("{} in {}, {} MiB", pack.name, pack.directory.display(), bytes.own >> 20);
+    let packed = bytes.packed.max(bytes.own / 4);
+    match memory::limit_bytes() {
+        Some(limit) if packed > limit / 4 * 3 => {
+            let advice = "its weights do not fit into memory: [inference] weights = \"streamed\", [models] residency = \"one-at-a-time\"";
+            Finding::warn("model", said, advice)
+        }
+        _ => Finding::ok("model", said),
     }
-    let broken = findings.networks.iter().find_map(|network| network.error.as_ref());
-    broken.map_or(Ok(()), |error| Err(anyhow::anyhow!("{error}")))
+}
+
+fn finding(network: &NetworkFindings) -> Finding {
+    let NetworkFindings { component, operations, left_to_tract, error } = network;
+    if let Some(error) = error {
+        return Finding::fail(
+            "network",
+            format!("{component} does not run: {error}"),
+            "easeld pack verify says whether its files are whole",
+        );
+    }
+    let count: usize = operations.iter().map(|(_, count)| count).sum();
+    let said = format!("{component}: {count} operations, {} left to slower code", left_to_tract.len());
+    Finding::ok("network", said)
 }
 
 /// The text encoder, every UNet, the VAE decoder: what makes a picture.
@@ -102,21 +103,5 @@ fn examine(directory: &Path, component: &str) -> NetworkFindings {
             left_to_tract: Vec::new(),
             error: Some(format!("{error:#}")),
         },
-    }
-}
-
-fn print(findings: &Findings) {
-    println!("instruction set  {} (has {})", findings.isa, findings.isa_supported.join(", "));
-    println!("threads          {}", findings.threads);
-    for NetworkFindings { component, operations, left_to_tract, error } in &findings.networks {
-        let operations: Vec<String> =
-            operations.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        println!(
-            "{component}: {}",
-            if error.is_some() { "does not run".to_owned() } else { operations.join(", ") }
-        );
-        for node in left_to_tract {
-            println!("  left to tract: {node}");
-        }
     }
 }

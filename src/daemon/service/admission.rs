@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::cancelling::NEWEST;
 use super::{Service, durably};
 use crate::daemon::troubles;
+use crate::device::messages;
 use crate::diffusion::request::{FieldError, GenerationRequest};
 use crate::display;
 use crate::jobs::ledger::{Known, Refusal};
@@ -161,7 +162,7 @@ impl Service {
         let position =
             durably(|| self.ledger.accept(&accepted, cost)).map_err(|refusal| self.refused(refusal))?;
         self.troubles.clear(troubles::STORAGE);
-        tracing::info!(job_id = %id, position, "job accepted");
+        tracing::info!(message_id = messages::JOB_ACCEPTED, job_id = %id, position, "job accepted");
         let eta = wait.zip(own).map(|(wait, own)| wait + own);
         let status = JobStatus::queued(id, &self.setup.node, position, eta);
         self.tell(status.clone(), reply);

@@ -19,14 +19,16 @@ use self::work::Unwritten;
 use super::activity::{self, Running, status_line};
 use super::claims::Claims;
 use super::deliver::Delivery;
+use super::heat::Heat;
 use super::outlets::Outlets;
 use super::schedule::Schedule;
 use super::troubles::{self, Troubles};
-use crate::device::temperature;
+use crate::config::Settings;
+use crate::device::messages;
 use crate::diffusion::request::Limits;
 use crate::jobs::ledger::Ledger;
 use crate::jobs::pace::Pace;
-use crate::jobs::rate::RateLimit;
+use crate::jobs::rate::{RateLimit, Rates};
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::Reply;
 use crate::jobs::worker::{Worker, WorkerGone};
@@ -76,7 +78,7 @@ pub(super) struct Service {
     stopping: bool,
     troubles: Troubles,
     last_duration: Option<Duration>,
-    temperature: Option<f64>,
+    heat: Heat,
     claims: Claims,
     /// When we claimed which of the fleet's jobs.
     claimed: HashMap<JobId, Instant>,
@@ -93,6 +95,7 @@ impl Service {
         outlets: Outlets,
         rate: RateLimit,
         schedule: Schedule,
+        heat: Heat,
     ) -> Self {
         let mut service = Self {
             claims: Claims::new(&setup.node),
@@ -111,7 +114,7 @@ impl Service {
             stopping: false,
             troubles: Troubles::default(),
             last_duration: None,
-            temperature: None,
+            heat,
         };
         service.show_config(None);
         service.load();
@@ -153,12 +156,24 @@ impl Service {
     /// Whether the fleet may send requests: there is room, and nothing is wrong.
     pub(super) fn has_room(&self) -> bool {
         let idle_soon = self.waiting_for_us() == 0;
-        idle_soon && !self.stopping && !self.is_paused() && !self.troubles.block() && self.ledger.is_loaded()
+        let willing = !self.is_paused() && self.heat.may_start();
+        idle_soon && !self.stopping && willing && !self.troubles.block() && self.ledger.is_loaded()
     }
 
-    /// For how long the worker has been at work without a word.
-    pub(super) fn silence(&self) -> Duration {
-        self.running.as_ref().map_or(Duration::ZERO, |running| running.heard.elapsed())
+    /// Whether the worker has been at work without a word for longer than it can take.
+    pub(super) fn hangs(&self) -> bool {
+        self.running.as_ref().is_some_and(Running::hangs)
+    }
+
+    /// Goes by other settings from now on, as far as that is possible while it runs.
+    pub(super) fn reload(&mut self, settings: &Settings) {
+        self.heat.reload(&settings.power, settings.inference.thread_count());
+        self.setup.attempts = settings.jobs.attempts;
+        self.setup.limits.blocked_words.clone_from(&settings.limits.blocked_words);
+        self.rate = RateLimit::new(Rates {
+            all: settings.limits.requests_per_minute,
+            client: settings.limits.requests_per_client,
+        });
     }
 
     /// Acts on what the MQTT client tells.
@@ -186,7 +201,8 @@ impl Service {
 
     /// The message is acknowledged to the broker when the caller drops it.
     fn on_message(&mut self, message: &Incoming) {
-        if self.schedule.hear(&message.topic, &message.payload) || self.hear_fleet(message) {
+        let panel = self.heat.hear(&message.topic, &message.payload);
+        if self.schedule.hear(&message.topic, &message.payload) || panel || self.hear_fleet(message) {
             return;
         }
         let Some(command) = self.setup.topics.parse(&message.topic) else {
@@ -213,7 +229,7 @@ impl Service {
 
     /// Once a second: what is due by the clock.
     pub(super) fn tick(&mut self) -> Result<(), WorkerGone> {
-        self.temperature = temperature::celsius();
+        self.heat.tick();
         if !self.ledger.is_loaded() {
             self.load();
         }
@@ -251,7 +267,8 @@ impl Service {
         status: &JobStatus,
         bytes: u64,
     ) -> Result<(), WorkerGone> {
-        tracing::info!(job_id = %status.id, status = ?status.status, "job done");
+        let message_id = messages::JOB_DONE;
+        tracing::info!(message_id, job_id = %status.id, status = ?status.status, "job done");
         self.ledger.delivered(number, status, bytes);
         self.fleet_ended(status);
         self.start_next()
@@ -263,7 +280,8 @@ impl Service {
         let mut report = activity::report(self.running.as_ref(), waiting, self.stopping, trouble);
         report.paused = self.is_paused();
         report.last_duration_s = self.last_duration.map(|time| (time.as_secs_f64() * 10.0).round() / 10.0);
-        report.temp_c = self.temperature;
+        report.temp_c = self.heat.celsius();
+        report.throttle = self.heat.report();
         if report.paused && self.running.is_none() && trouble.is_none() && !self.stopping {
             report.state = crate::jobs::report::NodeState::Paused;
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{PACE, Service, durably};
 use crate::daemon::activity::Running;
 use crate::daemon::troubles;
+use crate::device::messages;
 use crate::diffusion::pipeline::Progress;
 use crate::diffusion::postprocess::RgbImage;
 use crate::diffusion::request::FieldError;
@@ -27,6 +28,9 @@ const CANDIDATES: usize = 8;
 /// `job/<id>` carries progress at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
+/// A step that takes longer is worth a line in the log.
+const SLOW_STEP: Duration = Duration::from_secs(10);
+
 /// How a job ended that could not be written down yet.
 pub(super) struct Unwritten {
     ended: Ended,
@@ -38,6 +42,7 @@ impl Service {
     pub(in crate::daemon) fn on_worker(&mut self, event: WorkerEvent) -> Result<(), WorkerGone> {
         match event {
             WorkerEvent::Progress { id, progress } => self.on_progress(&id, progress),
+            WorkerEvent::Resting { id } => self.on_resting(&id),
             WorkerEvent::Finished { job, outcome } => self.on_finished(&job, outcome),
         }
         self.start_next()
@@ -54,6 +59,8 @@ impl Service {
             let (id, size) = (running.id.clone(), running.size);
             return self.show(&id, latents, size);
         }
+        trace(running, &progress, self.heat.celsius());
+        running.at_progress = now;
         if let Progress::Step { step, steps } = progress {
             running.step_done(step, steps, now);
             if self.connected && now - running.told >= PROGRESS_EVERY {
@@ -63,6 +70,14 @@ impl Service {
             }
         }
         self.show_state();
+    }
+
+    /// Alive, and slow on purpose.
+    fn on_resting(&mut self, id: &JobId) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.id == *id) {
+            running.heard = Instant::now();
+            running.rested = true;
+        }
     }
 
     /// Sends a preview at half the picture's size to whoever is there.
@@ -92,7 +107,7 @@ impl Service {
                 self.troubles.clear(troubles::STORE_DAMAGED);
                 let total = running.since.elapsed();
                 self.last_duration = Some(total);
-                if let Some(stepping) = running.stepped {
+                if let Some(stepping) = running.stepped.filter(|_| !running.rested) {
                     self.pace.learn(&running.cost, stepping, total);
                     // Lost after a crash, learnt again by the next job.
                     let _ = self.ledger.store().set(PACE, &self.pace, true);
@@ -100,6 +115,11 @@ impl Service {
                 self.succeeded(job, finished)
             }
             Err(error) => {
+                if let GenerateError::Failed { code, message } = &error {
+                    let (message_id, temp_c) = (messages::JOB_FAILED, self.heat.celsius());
+                    let duration_ms = running.since.elapsed().as_millis() as u64;
+                    tracing::error!(message_id, job_id = %job.id, code, duration_ms, temp_c, "job failed: {message}");
+                }
                 if let GenerateError::Failed { code: troubles::MODEL, message } = &error {
                     self.troubles.set(troubles::MODEL, message);
                 }
@@ -208,7 +228,8 @@ impl Service {
     }
 
     pub(super) fn start_next(&mut self) -> Result<(), WorkerGone> {
-        while self.running.is_none() && self.unwritten.is_none() && !self.stopping && !self.is_paused() {
+        let willing = !self.stopping && !self.is_paused() && self.heat.may_start();
+        while willing && self.running.is_none() && self.unwritten.is_none() {
             self.show_outbox();
             let ready: Vec<bool> = self.candidates().iter().map(|job| self.may_start(job)).collect();
             let Some(first) = ready.iter().position(|ready| *ready) else { return Ok(()) };
@@ -269,6 +290,7 @@ impl Service {
         let checkpoints = JobCheckpoints::new(store, waiting.number, &pack_hash, every, stop.clone());
         let running = Running::new(waiting, &request, accepted.reply, stop.clone());
         let id = waiting.id.clone();
+        tracing::info!(job_id = %id, phase = "start", steps = request.num_inference_steps, temp_c = self.heat.celsius(), "job started");
         self.worker.start(Job { number: waiting.number, id, request, stop, checkpoints })?;
         self.tell(running.status(&self.setup.node), running.reply.as_ref());
         self.running = Some(running);
@@ -316,5 +338,25 @@ impl Service {
             let ended = self.without_picture(&running.id, GenerateError::Cancelled);
             self.conclude(Ended { reply: running.reply, fleet: running.fleet, ..ended }, Vec::new());
         }
+    }
+}
+
+/// A line for the journal: which part of the job begins, and how long the last one took. Steps of a slow board are for everybody.
+fn trace(running: &Running, progress: &Progress, temp_c: Option<f64>) {
+    let (phase, step) = match progress {
+        Progress::VaeEncoder => ("vae_encoder", None),
+        Progress::TextEncoder => ("text_encoder", None),
+        Progress::Step { step, .. } => ("unet", Some(*step)),
+        Progress::Preview(_) => ("preview", None),
+        Progress::VaeDecoder => ("vae_decoder", None),
+        Progress::ImageEncoder => ("image_encoder", None),
+        Progress::Upscaler => ("upscaler", None),
+    };
+    let last = running.at_progress.elapsed();
+    let (job_id, duration_ms) = (&running.id, last.as_millis() as u64);
+    if last >= SLOW_STEP {
+        tracing::info!(%job_id, phase, step, duration_ms, temp_c, "job goes on");
+    } else {
+        tracing::debug!(%job_id, phase, step, duration_ms, temp_c, "job goes on");
     }
 }
