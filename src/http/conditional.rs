@@ -50,6 +50,12 @@ impl File {
         response
     }
 
+    /// Whether a file with this tag and date need not be made for a client with these `headers`: it has it.
+    pub(super) fn is_had(tag: &str, modified: Option<SystemTime>, headers: &HeaderMap) -> bool {
+        let (bytes, content_type, tag) = (Bytes::new(), "", tag.to_owned());
+        Self { bytes, content_type, tag, modified, cache: ASK }.is_known(headers)
+    }
+
     fn body(&self, method: &Method, headers: &HeaderMap) -> Response {
         if self.is_known(headers) {
             return respond(StatusCode::NOT_MODIFIED, Bytes::new());

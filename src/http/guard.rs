@@ -89,6 +89,10 @@ impl Guard {
     fn check(&self, request: &Request) -> Result<(), Problem> {
         let (headers, peer) = (request.headers(), Peer::of(request.extensions()));
         let host = self.hosts.host(headers).map_err(unknown_host)?;
+        if !is_text(request.uri().path()) {
+            let allowed = "has to be UTF-8 behind its percent signs";
+            return Err(Problem::parameter("path", request.uri().path(), allowed));
+        }
         let local = self.is_local(headers, peer);
         if !local {
             self.slow_down(peer)?;
@@ -152,6 +156,23 @@ impl Guard {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
         Err(problem.with(WWW_AUTHENTICATE, "Bearer realm=\"easeld\""))
     }
+}
+
+/// Whether a path says text: no handler is asked about one that does not.
+fn is_text(path: &str) -> bool {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, others @ ..] = rest {
+        let escaped = others.split_at_checked(2).filter(|_| *first == b'%');
+        let byte = escaped.and_then(|(digits, behind)| {
+            let byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            Some((byte, behind))
+        });
+        let (byte, behind) = byte.unwrap_or((*first, others));
+        decoded.push(byte);
+        rest = behind;
+    }
+    String::from_utf8(decoded).is_ok()
 }
 
 /// The token that a request shows: `Authorization: Bearer`, or TRMNL's `Access-Token`.
@@ -227,6 +248,16 @@ mod tests {
         for path in ["/image", "/api/events", "/metrics", "/anything", "/api/images/x"] {
             assert_eq!(need_of("GET", path), Need::Look, "{path}");
             assert_eq!(need_of("DELETE", path), Need::Change, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_are_text() {
+        for good in ["/", "/api/jobs/a%20b", "/f%C3%BCchse", "/100%", "/%zz", "/%2"] {
+            assert!(is_text(good), "{good}");
+        }
+        for bad in ["/%ff", "/a/%C3/b", "/%E2%82"] {
+            assert!(!is_text(bad), "{bad}");
         }
     }
 

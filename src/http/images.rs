@@ -6,11 +6,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::answer::json;
 use super::ask::{Ask, Deleted};
-use super::cache::Drawing;
+use super::cache::{Drawing, Drawn};
 use super::conditional::{ASK, File};
 use super::problem::Problem;
 use super::routes::Parameters;
@@ -90,7 +91,7 @@ async fn picture(
     let download = parameters.flag("download");
     let file = match drawing {
         None => original(&meta, bytes),
-        Some(drawing) => drawn(&shared, &meta, bytes, drawing).await?,
+        Some(drawing) => drawn(&shared, &meta, bytes, drawing, headers).await?,
     };
     let extension = if file.content_type == "image/jpeg" { "jpg" } else { "png" };
     let mut response = file.answer(method, headers);
@@ -124,7 +125,7 @@ pub(super) fn original(meta: &ImageMeta, bytes: Vec<u8>) -> File {
     }
 }
 
-/// Something drawn from the file.
+/// Something drawn from the file; nothing is drawn for a client that has it.
 ///
 /// # Errors
 /// 404 for a rendition that is not known, 500 where it cannot be drawn.
@@ -133,28 +134,27 @@ pub(super) async fn drawn(
     meta: &ImageMeta,
     bytes: Vec<u8>,
     drawing: Drawing,
+    headers: &HeaderMap,
 ) -> Result<File, Problem> {
     let kind = match &drawing {
         Drawing::Thumbnail(side) => format!("t{side}"),
         Drawing::Print => "print".to_owned(),
         Drawing::Rendition(name) => name.clone(),
     };
+    let (tag, modified) = (format!("{}-{kind}", meta.sha256), parse_rfc3339(&meta.created));
+    if File::is_had(&tag, modified, headers) {
+        return Ok(File { bytes: Bytes::new(), content_type: "", tag, modified, cache: ASK });
+    }
     let drawn = shared.cache.draw(&meta.sha256, bytes, drawing).await;
     let drawn = drawn.ok_or_else(|| {
         let names = shared.cache.renditions().join(", ");
         Problem::not_found(&format!("there is no rendition of this name; known are {names}"))
     })?;
-    let drawn = drawn.map_err(|message| {
+    let Drawn { bytes, content_type } = drawn.map_err(|message| {
         tracing::warn!(job_id = %meta.id, kind, message, "a picture could not be drawn");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "render", message)
     })?;
-    Ok(File {
-        tag: format!("{}-{kind}", meta.sha256),
-        bytes: drawn.bytes,
-        content_type: drawn.content_type,
-        modified: parse_rfc3339(&meta.created),
-        cache: ASK,
-    })
+    Ok(File { bytes, content_type, tag, modified, cache: ASK })
 }
 
 /// `DELETE /api/images/{id}`: all pictures of a job, here and on MQTT's retained topics.

@@ -34,7 +34,7 @@ pub(super) async fn rendition(
         return Err(Problem::not_found(&format!("there is no rendition of this name; known are {names}")));
     }
     let (meta, bytes) = newest(&shared).await?;
-    let file = drawn(&shared, &meta, bytes, Drawing::Rendition(name)).await?;
+    let file = drawn(&shared, &meta, bytes, Drawing::Rendition(name), &headers).await?;
     Ok(hinted(&shared, file.answer(&method, &headers)))
 }
 

@@ -33,6 +33,7 @@ const FILES: &[(&str, &str, &str)] = files! {
     "stage.js": JS,
     "gallery.js": JS,
     "keyboard.js": JS,
+    "lock.js": JS,
     "night.js": JS,
     "settings.js": JS,
     "words.js": JS,

@@ -227,6 +227,7 @@ fn no_path_leads_out_of_the_page() {
         "/image/..%2f..%2fetc%2fpasswd",
         "//etc/passwd",
         "/kiosk/\\..\\..\\etc\\passwd",
+        "/kiosk/%ff%fe",
     ] {
         let answer = node.get(path);
         assert!(

@@ -17,7 +17,7 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FROM_DISK = os.environ.get("EASELD_KIOSK_FROM_DISK")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 # A daemon that is away is no fault of the page.
-EXCUSED = ("ERR_CONNECTION", "ERR_INTERNET_DISCONNECTED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "ERR_NETWORK_CHANGED", "401", "404", "503")
+EXCUSED = ("ERR_CONNECTION", "ERR_INTERNET_DISCONNECTED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "ERR_NETWORK_CHANGED", "status of 400", "status of 401", "status of 404", "status of 503")
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +33,8 @@ def browser():
 def daemons():
     started = []
 
-    def start(**settings):
-        started.append(Daemon(**settings))
+    def start(*address, **settings):
+        started.append(Daemon(*address, **settings))
         return started[-1]
 
     yield start

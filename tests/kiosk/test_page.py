@@ -206,10 +206,7 @@ def test_from_another_machine_a_pin_is_asked_for(daemons, open_page, tmp_path, k
     outward = probe.getsockname()[0]
     secret = tmp_path / "token"
     secret.write_text("2468\n" if kind == "pin" else "open-sesame\n")
-    daemon = daemons(EASELD__HTTP__LISTEN="", EASELD__HTTP__TOKEN_FILE=str(secret))
-    daemon.kill()
-    daemon.env["EASELD__HTTP__LISTEN"] = f"0.0.0.0:{daemon.port}"
-    daemon.start()
+    daemon = daemons("0.0.0.0", EASELD__HTTP__TOKEN_FILE=str(secret))
     daemon.paint("a whale on a blue background", seed=1)
     page = open_page(f"http://{outward}:{daemon.port}", locked=True)
     shot(page, f"lock-{kind}")

@@ -32,7 +32,7 @@ def free_port() -> int:
 class Daemon:
     """A daemon without a broker. Its port stays the same over restarts."""
 
-    def __init__(self, **settings: str):
+    def __init__(self, address: str = "127.0.0.1", **settings: str):
         self.port = free_port()
         self.state = tempfile.mkdtemp(prefix="easeld-kiosk-")
         self.env = {
@@ -42,7 +42,7 @@ class Daemon:
             "EASELD__NODE__NAME": "desk",
             "EASELD__MODELS__DEFAULT": str(ROOT / "models" / "emoji"),
             "EASELD__STATE__DIR": self.state,
-            "EASELD__HTTP__LISTEN": f"127.0.0.1:{self.port}",
+            "EASELD__HTTP__LISTEN": f"{address}:{self.port}",
             **settings,
         }
         self.process = None

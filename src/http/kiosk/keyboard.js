@@ -16,7 +16,7 @@ const SYMBOLS = ["1234567890", "-_:;()[]{}", "|.,!?'\"&%#"];
 /** A held erase key takes one more character each so many milliseconds, after a pause. */
 const REPEAT_MS = 70, PAUSE_MS = 420;
 
-function icon(name) {
+export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
   svg.setAttribute("class", "icon");
@@ -143,22 +143,4 @@ export class Keyboard {
     to[place].tabIndex = 0;
     to[place].focus();
   }
-}
-
-/** Digits for a PIN, into `field`. */
-export function pinPad(box, field) {
-  const press = (digit) => { field.value += digit; };
-  const key = (text, label, action) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "key";
-    button.setAttribute("aria-label", label);
-    button.append(text);
-    button.addEventListener("click", action);
-    return button;
-  };
-  const digits = [..."123456789"].map((digit) => key(digit, digit, () => press(digit)));
-  const erase = key(icon("i-erase"), say("key.erase"), () => { field.value = field.value.slice(0, -1); });
-  const clear = key("C", say("key.clear"), () => { field.value = ""; });
-  box.replaceChildren(...digits, clear, key("0", "0", () => press("0")), erase);
 }

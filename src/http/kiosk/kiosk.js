@@ -1,8 +1,9 @@
 // The page: what is asked for, what is on its way, what shows. Everything it knows comes from the stream of events.
 
-import { Failure, file, json, listen, newId, request, setToken, tryAgain, whenLocked } from "/kiosk/api.js";
+import { Failure, file, json, listen, newId, request, tryAgain } from "/kiosk/api.js";
 import { Gallery } from "/kiosk/gallery.js";
-import { Keyboard, pinPad } from "/kiosk/keyboard.js";
+import { Keyboard } from "/kiosk/keyboard.js";
+import { lock } from "/kiosk/lock.js";
 import { Idle } from "/kiosk/night.js";
 import { merged, remember } from "/kiosk/settings.js";
 import { Stage, lastPicture } from "/kiosk/stage.js";
@@ -42,15 +43,16 @@ function apply() {
   $("prompt").placeholder = say("prompt");
   document.body.classList.toggle("fills", Boolean(settings.fill));
   $("set-language").replaceChildren(...languages().map(([code, name]) => new Option(name, code, false, code === language)));
-  const touch = settings.keyboard === "on" || (settings.keyboard === "auto" && matchMedia("(pointer: coarse)").matches);
+  // Phones bring a keyboard of their own; panels on a board do not.
+  const bare = matchMedia("(pointer: coarse)").matches && !/Android|iPhone|iPad/.test(navigator.userAgent);
+  const touch = settings.keyboard === "on" || (settings.keyboard === "auto" && bare);
   $("open-keys").hidden = settings.keyboard === "off";
   $("set-keyboard").checked = touch;
   $("set-caption").checked = Boolean(settings.caption);
   $("set-fill").checked = Boolean(settings.fill);
   $("set-attract").checked = settings.attract_s > 0;
   page.touch = touch;
-  $("title").textContent = settings.title ?? "easeld";
-  document.title = settings.title ?? "easeld";
+  document.title = $("title").textContent = $("heading").textContent = settings.title ?? "easeld";
   chips(settings.examples ?? []);
   caption();
   draw();
@@ -221,7 +223,11 @@ const browsing = () => Date.now() - page.browsed < BROWSING_MS;
 async function show(picture, picked = false) {
   page.browsed = picked ? Date.now() : 0;
   if (stage.picture?.url === picture.url && stage.picture.sha256 === picture.sha256) return;
-  const blob = await file(picture.url).catch(() => null);
+  const blob = await file(picture.url).catch((error) => {
+    // The history has forgotten it: so does the gallery.
+    if (error.status === 404) gallery.remove(picture.id);
+    return null;
+  });
   if (!blob || !(await stage.show(blob, { picture }))) return;
   caption();
   tools();
@@ -350,30 +356,6 @@ async function download(event) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-function lock(kind) {
-  const field = $("secret");
-  field.inputMode = kind === "pin" ? "numeric" : "text";
-  $("pad").hidden = kind !== "pin";
-  if (kind === "pin") pinPad($("pad"), field);
-  whenLocked(() => { if (!$("lock").open) $("lock").showModal(); });
-  $("lock").addEventListener("cancel", (event) => event.preventDefault());
-  $("lock-form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    setToken(field.value);
-    field.value = "";
-    try {
-      await json("/api/jobs?ended=0");
-      $("lock").close();
-      tryAgain();
-      look();
-      if (page.pending) send(page.pending);
-    } catch (error) {
-      $("lock-message").hidden = false;
-      $("lock-message").textContent = error.status === 429 ? say("blocked") : say("wrong");
-    }
-  });
-}
-
 // --- the beginning ----------------------------------------------------------------------------------------------
 
 async function start() {
@@ -391,7 +373,11 @@ async function start() {
   page.settings = merged(body.kiosk);
   page.version = body.version;
   gallery.limit(body.kiosk.gallery);
-  lock(body.lock);
+  lock(body.lock, () => {
+    tryAgain();
+    look();
+    if (page.pending) send(page.pending);
+  });
   idle = new Idle(page.settings, {
     busy: () => jobs.size > 0 || Boolean(document.querySelector("dialog[open]")) || keyboard.open,
     onSlide: () => { const next = gallery.beside(stage.picture?.url, 1); if (next) show(next); },

@@ -2,7 +2,7 @@
 
 const SHELF = "easeld-page";
 const PAGE = ["/", "/kiosk/kiosk.css", "/kiosk/sheets.css", "/kiosk/kiosk.js", "/kiosk/api.js", "/kiosk/stage.js", "/kiosk/gallery.js",
-  "/kiosk/keyboard.js", "/kiosk/night.js", "/kiosk/settings.js", "/kiosk/words.js", "/kiosk/icon.svg", "/manifest.webmanifest", "/api/kiosk"];
+  "/kiosk/keyboard.js", "/kiosk/night.js", "/kiosk/lock.js", "/kiosk/settings.js", "/kiosk/words.js", "/kiosk/icon.svg", "/manifest.webmanifest", "/api/kiosk"];
 /** A daemon that takes longer is as good as none, in milliseconds. */
 const PATIENCE_MS = 4000;
 
