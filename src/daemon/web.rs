@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{ConfigError, connect};
 use crate::config::Settings;
 use crate::display;
+use crate::display::rendition::{self, Profiles};
 use crate::http::{self, Door, Drawing, Drawn, Renderer};
 use crate::jobs::PackInfo;
 use crate::jobs::report::StateReport;
 use crate::jobs::store::Store;
+use crate::jobs::worker::hex;
 
 /// Opens the door that `[http]` describes.
 pub(super) fn open(
@@ -30,25 +33,46 @@ pub(super) fn open(
         models: packs.iter().map(|pack| pack.name.clone()).collect(),
         state,
         store,
-        renderer: Arc::new(Display),
+        renderer: Arc::new(Display { profiles: Profiles::builtin() }),
     };
     http::open(setup).map_err(|(key, value, message)| connect::config_error(key, &value, message))
 }
 
 /// Draws with `display`.
-struct Display;
+struct Display {
+    profiles: Profiles,
+}
 
 impl Renderer for Display {
     fn draw(&self, png: &[u8], drawing: &Drawing) -> Option<Result<Drawn, String>> {
         match drawing {
             Drawing::Thumbnail(side) => Some(thumbnail(png, *side)),
             Drawing::Print => Some(print(png)),
-            Drawing::Rendition(_) => None,
+            Drawing::Rendition(name) => {
+                let profile = self.profiles.get(name).ok()?;
+                Some(display::read_picture(png).map_err(|error| error.to_string()).and_then(|picture| {
+                    let rendered = rendition::render(&picture, profile).map_err(|error| error.to_string())?;
+                    Ok(Drawn { bytes: rendered.bytes.into(), content_type: rendered.media_type })
+                }))
+            }
         }
     }
 
     fn renditions(&self) -> Vec<String> {
-        Vec::new()
+        self.profiles.iter().map(|profile| profile.name.clone()).collect()
+    }
+
+    fn tag(&self, drawing: &Drawing) -> String {
+        match drawing {
+            Drawing::Thumbnail(side) => format!("t{side}"),
+            Drawing::Print => "print".to_owned(),
+            Drawing::Rendition(name) => {
+                // Every option of a profile shows in its debug form.
+                let options =
+                    self.profiles.get(name).map(|profile| format!("{profile:?}")).unwrap_or_default();
+                format!("{name}-{}", &hex(&Sha256::digest(options))[..8])
+            }
+        }
     }
 }
 

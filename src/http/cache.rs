@@ -36,6 +36,9 @@ pub trait Renderer: Send + Sync {
 
     /// Names of renditions.
     fn renditions(&self) -> Vec<String>;
+
+    /// Tells two ways to draw apart, profiles of one name with other options as well: part of the tag of a file.
+    fn tag(&self, drawing: &Drawing) -> String;
 }
 
 /// See the module.
@@ -56,6 +59,11 @@ impl Cache {
     /// Keeps up to `most` bytes.
     pub(super) fn new(renderer: Arc<dyn Renderer>, most: u64) -> Self {
         Self { renderer, most, kept: Mutex::default(), turn: Semaphore::new(1) }
+    }
+
+    /// See [`Renderer::tag`].
+    pub(super) fn tag(&self, drawing: &Drawing) -> String {
+        self.renderer.tag(drawing)
     }
 
     /// Names of renditions.
@@ -126,6 +134,10 @@ mod tests {
 
         fn renditions(&self) -> Vec<String> {
             Vec::new()
+        }
+
+        fn tag(&self, drawing: &Drawing) -> String {
+            format!("{drawing:?}")
         }
     }
 

@@ -136,12 +136,8 @@ pub(super) async fn drawn(
     drawing: Drawing,
     headers: &HeaderMap,
 ) -> Result<File, Problem> {
-    let kind = match &drawing {
-        Drawing::Thumbnail(side) => format!("t{side}"),
-        Drawing::Print => "print".to_owned(),
-        Drawing::Rendition(name) => name.clone(),
-    };
-    let (tag, modified) = (format!("{}-{kind}", meta.sha256), parse_rfc3339(&meta.created));
+    let (tag, modified) =
+        (format!("{}-{}", meta.sha256, shared.cache.tag(&drawing)), parse_rfc3339(&meta.created));
     if File::is_had(&tag, modified, headers) {
         return Ok(File { bytes: Bytes::new(), content_type: "", tag, modified, cache: ASK });
     }
@@ -151,7 +147,7 @@ pub(super) async fn drawn(
         Problem::not_found(&format!("there is no rendition of this name; known are {names}"))
     })?;
     let Drawn { bytes, content_type } = drawn.map_err(|message| {
-        tracing::warn!(job_id = %meta.id, kind, message, "a picture could not be drawn");
+        tracing::warn!(job_id = %meta.id, tag, message, "a picture could not be drawn");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "render", message)
     })?;
     Ok(File { bytes, content_type, tag, modified, cache: ASK })

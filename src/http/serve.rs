@@ -57,6 +57,9 @@ async fn run(listen: SocketAddr, shared: Arc<Shared>, mut stopped: watch::Receiv
         listener = bind(listen) => listener,
         _ = stopped.changed() => return,
     };
+    if !listen.ip().is_loopback() && shared.guard.lock() == "none" {
+        tracing::warn!("others than this machine are turned away: no token is set ([http] token_file)");
+    }
     let slots = Arc::new(Semaphore::new(shared.config.max_connections));
     let clients =
         Arc::new(Clients { most: shared.config.max_connections_per_client, open: Mutex::default() });

@@ -12,6 +12,7 @@ use serde_json::json as object;
 
 use super::answer::{json, json_of};
 use super::body;
+use super::cache::Drawing;
 use super::newest::{newest, refresh_s};
 use super::openai::base_url;
 use super::problem::Problem;
@@ -72,7 +73,10 @@ pub(super) async fn display(
 ) -> Result<Response, Problem> {
     let rendition = rendition(&shared);
     let filename = match newest(&shared).await {
-        Ok((meta, _)) => format!("{}-{}", &meta.sha256[..16], rendition.as_deref().unwrap_or("png")),
+        Ok((meta, _)) => {
+            let drawn = rendition.map(|name| shared.cache.tag(&Drawing::Rendition(name)));
+            format!("{}-{}", &meta.sha256[..16], drawn.as_deref().unwrap_or("png"))
+        }
         Err(problem) => {
             let (status, error) = problem.into_parts();
             if status != StatusCode::NOT_FOUND {

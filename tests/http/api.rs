@@ -206,7 +206,8 @@ fn trmnl_devices_are_set_up_and_shown_the_picture() {
     assert_eq!((display["status"].as_u64(), display["update_firmware"].as_bool()), (Some(0), Some(false)));
     let url = display["image_url"].as_str().unwrap();
     let path = url.strip_prefix(&format!("http://{}", node.address)).unwrap();
-    assert_eq!(node.get(path).status, 200);
+    let picture = node.get(path);
+    assert_eq!((path, picture.status, picture.body.len()), ("/image/trmnl", 200, 48_062));
     let before = display["filename"].clone();
     node.paint("two", "an owl");
     assert_ne!(node.get_with("/api/display", &id).json()["filename"], before);

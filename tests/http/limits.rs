@@ -34,7 +34,11 @@ fn bodies_are_bounded() {
 
 #[test]
 fn slow_clients_are_cut_and_others_do_not_wait_for_them() {
-    let node = node(&[("EASELD__HTTP__CLIENT_TIMEOUT_S", "2"), ("EASELD__HTTP__MAX_CONNECTIONS", "16")]);
+    let node = node(&[
+        ("EASELD__HTTP__CLIENT_TIMEOUT_S", "2"),
+        ("EASELD__HTTP__MAX_CONNECTIONS", "16"),
+        ("EASELD__HTTP__MAX_LISTENERS", "4"),
+    ]);
     let silent: Vec<_> = (0..5).map(|_| Web::connect(node.address)).collect();
     let heads = (0..5).map(|_| {
         let mut web = Web::connect(node.address);

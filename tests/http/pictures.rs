@@ -38,6 +38,14 @@ fn the_newest_picture_is_there_for_displays_that_poll() {
     let newer = node.get_with("/image", &[("if-none-match", picture.header("etag"))]);
     assert_eq!(newer.status, 200);
     assert_ne!(newer.body, picture.body);
+    // TRMNL's exact file, again only when it is another.
+    let panel = node.get("/image/trmnl");
+    assert_eq!((panel.status, panel.body.len(), &panel.body[..2]), (200, 48_062, &b"BM"[..]));
+    assert_eq!((panel.header("content-type"), panel.header("refresh")), ("image/bmp", "77"));
+    let same = node.get_with("/image/trmnl", &[("if-none-match", panel.header("etag"))]);
+    assert_eq!((same.status, same.header("etag")), (304, panel.header("etag")));
+    let part = node.get_with("/image/trmnl", &[("range", "bytes=-16"), ("if-range", panel.header("etag"))]);
+    assert_eq!((part.status, &part.body[..]), (206, &panel.body[48_046..]));
     let unknown = node.get("/image/no-such-panel");
     assert_eq!((unknown.status, unknown.json()["error"]["code"].as_str()), (404, Some("not_found")));
 }

@@ -90,4 +90,9 @@ def from_disk(route):
 
 def shot(page, name):
     SHOTS.mkdir(parents=True, exist_ok=True)
+    # Not in the middle of a movement that ends.
+    page.evaluate(
+        """() => Promise.race([new Promise((resolve) => setTimeout(resolve, 3000)),
+             Promise.allSettled(document.getAnimations().filter((one) => Number.isFinite(one.effect.getComputedTiming().endTime)).map((one) => one.finished))])"""
+    )
     page.screenshot(path=SHOTS / f"{name}.png")
