@@ -27,7 +27,7 @@ pub(super) const fn key(
 }
 
 /// One line about each table, in the order of the file.
-pub(super) const SECTIONS: [(&str, &str); 13] = [
+pub(super) const SECTIONS: [(&str, &str); 14] = [
     ("mqtt", "The broker that prompts come from and pictures go to."),
     ("node", "This device among others on the same broker."),
     ("state", "What outlives the process."),

@@ -69,7 +69,7 @@ fn blurred(picture: &RgbImage) -> Vec<[f64; 3]> {
 fn error(dots: &RgbImage, wanted: &RgbImage) -> f64 {
     let look = |light: [f64; 3]| oklab(light.map(|light| light as f32));
     let distance = |(one, two): (&[f64; 3], &[f64; 3])| {
-        let off = look(*one).iter().zip(look(*two)).map(|(one, two)| f64::from(one - two).powi(2));
+        let off = look(*one).into_iter().zip(look(*two)).map(|(one, two)| f64::from(one - two).powi(2));
         off.sum::<f64>().sqrt()
     };
     let (one, two) = (blurred(dots), blurred(wanted));
