@@ -18,7 +18,7 @@ pub(super) struct Estimate {
     pub(super) steps: usize,
     /// Pictures in one call of the UNet: two where guidance is on and both fit.
     pub(super) unet_batch: usize,
-    /// The largest buffers that are there at a time: nearly all anonymous memory.
+    /// The largest buffers that are there at a time.
     pub(super) buffers_bytes: u64,
     /// Packed weights of all that runs, mapped from their files.
     pub(super) weights_bytes: u64,
@@ -69,7 +69,8 @@ pub(super) fn estimate(pack: &Pack, settings: &Settings) -> anyhow::Result<Estim
         let work = needs.work.iter().map(|(kind, macs)| macs / share_of_peak(kind));
         seconds += work.sum::<f64>() * runs as f64 / speed * THE_REST;
     }
-    let program = status_kib("RssAnon").unwrap_or(0) << 10;
+    // What this process has read and kept of itself is what the one that makes the picture will.
+    let program = ["RssAnon", "RssFile"].into_iter().filter_map(status_kib).sum::<u64>() << 10;
     Ok(Estimate {
         width,
         height,
