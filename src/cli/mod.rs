@@ -15,7 +15,9 @@ mod model;
 mod numbered;
 mod pack;
 mod paperwork;
+mod profiles;
 mod progress;
+mod render;
 mod request;
 mod room;
 mod schema;
@@ -64,6 +66,8 @@ enum Command {
     Score(score::ScoreArgs),
     Bench(bench::BenchArgs),
     Pack(pack::PackArgs),
+    Render(Box<render::RenderArgs>),
+    Profiles(profiles::ProfilesArgs),
     Doctor(doctor::DoctorArgs),
     /// For packagers: write manual pages and shell completions below a directory
     #[command(hide = true)]
@@ -88,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Pack(args) => pack::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Profiles(args) => profiles::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Paperwork { directory } => paperwork::write(Cli::command(), &directory),
     };

@@ -151,3 +151,36 @@ fn sizes_take_the_usual_units() {
         assert_eq!(settings.inference.memory, Memory::Bytes(bytes));
     }
 }
+
+#[test]
+fn profiles_of_ones_own_build_on_each_other_and_can_be_listed() {
+    let file =
+        "[display]\nrenditions = [\"trmnl\", \"hall\"]\n[renditions.hall]\nlike = \"kitchen\"\nwidth = 400\n";
+    let settings = load(&format!("{file}{}", renditions::EXAMPLE), &[]).expect("valid");
+    let hall = settings.profiles.get("hall").expect("added");
+    assert_eq!((hall.width, hall.height, hall.rotation), (400, 480, 180));
+    assert_eq!(settings.display.renditions, ["trmnl", "hall"]);
+    let settings = load("", &[("EASELD__DISPLAY__RENDITIONS", "trmnl,jpeg")]).expect("valid");
+    assert_eq!(settings.display.renditions, ["trmnl", "jpeg"]);
+}
+
+#[test]
+fn mistakes_in_profiles_are_told_with_key_value_and_what_is_allowed() {
+    let file = "[display]\nrenditions = [\"trmnll\"]\n[renditions.a]\nwidth = 9999\nditther = \"none\"\n\
+                [renditions.b]\nlike = \"nothing\"\n[renditions.\"c/d\"]\nwidth = 1\n[renditions]\ne = 5\n\
+                [renditions.f]\nencoding = \"packed-4\"\n";
+    let problems = problems(file, &[]);
+    let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for expected in [
+        "display.renditions = \"trmnll\": did you mean \"trmnl\"?",
+        "renditions.a.width = 9999: must be a whole number from 0 to 8192",
+        "renditions.a.ditther: unknown key; did you mean `dither`?",
+        "renditions.b.like = \"nothing\": no profile is called \"nothing\"",
+        "renditions.c/d: a profile is called",
+        "renditions.e = 5: is a table",
+        "renditions.f.encoding = \"packed-4\": ",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert_eq!(problems.len(), 7, "{text}");
+}

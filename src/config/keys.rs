@@ -27,7 +27,7 @@ pub(super) const fn key(
 }
 
 /// One line about each table, in the order of the file.
-pub(super) const SECTIONS: [(&str, &str); 14] = [
+pub(super) const SECTIONS: [(&str, &str); 16] = [
     ("mqtt", "The broker that prompts come from and pictures go to."),
     ("node", "This device among others on the same broker."),
     ("state", "What outlives the process."),
@@ -35,6 +35,8 @@ pub(super) const SECTIONS: [(&str, &str); 14] = [
     ("inference", "What making them may cost."),
     ("http", "The page, the API and pictures to pull: docs/http-api.md."),
     ("kiosk", "How the page behaves; a browser may be told otherwise: docs/kiosk.md."),
+    ("display", "Pictures as panels want them: docs/displays.md."),
+    (super::renditions::SECTION, "Profiles of your own: their options are those of `easeld render`."),
     ("jobs", "How accepted requests are kept until the broker has their pictures, and after."),
     ("limits", "Bounds. A request that breaks one is rejected with a reason."),
     ("privacy", "What is said about pictures."),
@@ -53,7 +55,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
 }
 
 /// Those that have no file of their own.
-const KEYS: [Key; 46] = [
+const KEYS: [Key; 48] = [
     key(
         "mqtt",
         "url",
@@ -227,6 +229,14 @@ const KEYS: [Key; 46] = [
         None,
         "How much memory easeld may take: \"auto\" (nine tenths of what is free at the start, of the machine or of the control group) or a size. What needs more works in smaller pieces, or the request is refused.",
     ),
+    key(
+        "display",
+        "renditions",
+        "a list of profiles",
+        None,
+        "Profiles whose files go out with each picture.",
+    ),
+    key("display", "framebuffer", "a path", Some("\"/dev/fb0\""), "A screen that shows the newest picture."),
     key(
         "jobs",
         "checkpoint_s",

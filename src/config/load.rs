@@ -6,6 +6,7 @@ use config::{Config, Environment, File, FileFormat};
 
 use super::lines;
 use super::reader::{Reader, number, text, truth, whole, word, words};
+use super::renditions::read_renditions;
 use super::schedule::{ScheduleEntry, Sensor};
 use super::web;
 use super::{
@@ -128,6 +129,7 @@ fn read(reader: &mut Reader) -> Settings {
     reader.take("limits", "requests_per_client", per_client, whole(0..=1_000_000));
     read_service(reader, &mut settings);
     super::power::read(reader, &mut settings.power);
+    read_renditions(reader, &mut settings);
     settings
 }
 
@@ -139,6 +141,7 @@ fn read_service(reader: &mut Reader, settings: &mut Settings) {
     reader.take("jobs", "outbox_bytes", &mut jobs.outbox_bytes, |value| bytes(value, 1 << 20));
     reader.take("jobs", "history_count", &mut jobs.history_count, whole(1..=100_000));
     reader.take("jobs", "history_bytes", &mut jobs.history_bytes, |value| bytes(value, 0));
+    reader.take("display", "framebuffer", &mut settings.display.framebuffer, path);
     reader.take("privacy", "embed_parameters", &mut settings.privacy.embed_parameters, truth);
     let home_assistant = &mut settings.home_assistant;
     reader.take("home_assistant", "discovery", &mut home_assistant.discovery, truth);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
+use crate::display::rendition::Profiles;
 use crate::engine::EngineOptions;
 pub use crate::engine::{Residency, WeightSource};
 use crate::http::{HttpConfig, KioskConfig};
@@ -19,6 +20,7 @@ mod lines;
 mod load;
 mod power;
 mod reader;
+mod renditions;
 mod schedule;
 mod text;
 mod web;
@@ -47,6 +49,10 @@ pub struct Settings {
     pub http: HttpConfig,
     /// `[kiosk]`: how the page behaves.
     pub kiosk: KioskConfig,
+    /// `[display]`: what is published for panels.
+    pub display: DisplaySettings,
+    /// Profiles: those that are built in, and `[renditions.NAME]`.
+    pub profiles: Profiles,
     /// `[jobs]`: how accepted requests are kept.
     pub jobs: Jobs,
     /// `[limits]`: bounds on requests.
@@ -61,6 +67,15 @@ pub struct Settings {
     pub schedule: ScheduleSettings,
     /// `[power]`: how hard the board may work.
     pub power: PowerSettings,
+}
+
+/// `[display]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DisplaySettings {
+    /// Names of profiles whose files are published after each picture.
+    pub renditions: Vec<String>,
+    /// The screen of this machine that shows the newest picture.
+    pub framebuffer: Option<PathBuf>,
 }
 
 /// `[node]`.
@@ -282,6 +297,8 @@ impl Default for Settings {
             },
             http: HttpConfig::default(),
             kiosk: KioskConfig::default(),
+            display: DisplaySettings::default(),
+            profiles: Profiles::builtin(),
             jobs: Jobs {
                 checkpoint_s: 30,
                 attempts: 5,

@@ -1,6 +1,6 @@
 //! Takes typed values out of the merged layers and collects what is wrong with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use config::{Value, ValueKind};
@@ -84,6 +84,22 @@ impl Reader {
         } else {
             self.file.clone()
         }
+    }
+
+    /// All that a section has whose names are its owner's, by name.
+    pub(super) fn take_all(&mut self, section: &str) -> BTreeMap<String, Value> {
+        self.sections.remove(section).into_iter().flatten().collect()
+    }
+
+    /// A value that was taken by [`Reader::take_all`] is not what it should be.
+    pub(super) fn refuse(&mut self, key: &str, value: &Value, message: String) {
+        self.problem(key, value, message);
+    }
+
+    /// The same of a name that nobody knows, whose value is not shown.
+    pub(super) fn refuse_name(&mut self, key: &str, value: &Value, message: String) {
+        let place = self.place(value, key);
+        self.unknown(place, key.to_owned(), message);
     }
 
     /// Adds a problem of `key` that another module found in a value taken before.

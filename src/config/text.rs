@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::keys::{self, Key, SECTIONS};
-use super::web;
 use super::{JobStore, Memory, Residency, Settings, VaeTile, WeightSource};
+use super::{renditions, web};
 
 /// A configuration file that sets every key to its default, with a comment above each. Keys without a fixed default
 /// stand there commented out.
@@ -17,6 +17,9 @@ pub fn default_config_text() -> String {
     );
     for (section, doc) in SECTIONS {
         write!(text, "\n# {doc}\n[{section}]\n").expect("writing to a String cannot fail");
+        if section == renditions::SECTION {
+            renditions::EXAMPLE.lines().for_each(|line| text.push_str(&format!("# {line}\n")));
+        }
         for key in keys::all().filter(|key| key.section == section) {
             text.push_str(&entry(key, &settings));
         }
@@ -100,6 +103,7 @@ fn service_value(key: &Key, settings: &Settings) -> Option<String> {
             JobStore::Disk => "disk",
             JobStore::Memory => "memory",
         }),
+        ("display", "renditions") => "[]".to_owned(),
         ("jobs", "checkpoint_s") => jobs.checkpoint_s.to_string(),
         ("jobs", "attempts") => jobs.attempts.to_string(),
         ("jobs", "outbox_bytes") => mebibytes(jobs.outbox_bytes),

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use super::json;
 use super::outbox::{Outbox, Sent};
 use super::panel::Gate;
+use crate::display::rendition::Profile;
 use crate::jobs::JobId;
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::{Reply, Store};
@@ -68,10 +69,16 @@ pub(super) struct Channels {
 
 /// Delivers until the daemon drops its sender and the ends that are in the store by then are out, or the client stops: what is
 /// left stays in the store.
-pub(super) async fn run(client: Client, topics: Topics, store: Arc<Store>, channels: Channels) {
+pub(super) async fn run(
+    client: Client,
+    topics: Topics,
+    store: Arc<Store>,
+    renditions: Vec<Profile>,
+    channels: Channels,
+) {
     let Channels { mut inbox, ended, delivered, mut gate } = channels;
     let mut due = false;
-    let mut outbox = Outbox::new(client.clone(), topics.clone(), store);
+    let mut outbox = Outbox::new(client.clone(), topics.clone(), store, renditions);
     loop {
         tokio::select! {
             biased;

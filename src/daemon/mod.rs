@@ -18,6 +18,7 @@ use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::messages;
 use crate::device::notify::Notifier;
 use crate::diffusion::request::Limits;
+use crate::display::rendition::Profile;
 use crate::http::{Ask, Door, News, Server};
 use crate::jobs::history::HistoryBounds;
 use crate::jobs::ledger::{Bounds, Ledger};
@@ -41,8 +42,11 @@ mod outlets;
 mod panel;
 mod presence;
 mod reload;
+mod renditions;
 mod schedule;
+mod screen;
 mod service;
+mod setup;
 mod troubles;
 mod web;
 
@@ -141,7 +145,8 @@ pub async fn run_reloadable(
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
     let (config, config_changes) = watch::channel(ConfigReport::default());
     let limits = settings.limits.for_requests();
-    let info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
+    let mut info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
+    info.renditions.clone_from(&settings.display.renditions);
     let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
     let ledger = Ledger::new(store.clone(), bounds(&settings), client.is_some());
     let discovery = settings.home_assistant.discovery.then(|| {
@@ -153,8 +158,16 @@ pub async fn run_reloadable(
     let Door { asks, news, server } =
         web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
-    let broker = Broker::start(client, &topics, says, store, (ended.clone(), heat.gate()));
-    let setup = setup(&settings, topics.clone(), limits, packs);
+    let broker = Broker::start(
+        client,
+        &topics,
+        says,
+        store,
+        renditions::wanted(&settings),
+        (ended.clone(), heat.gate()),
+    );
+    let screen = screen::Screen::start(&settings)?;
+    let setup = setup::setup(&settings, topics.clone(), limits, packs, screen);
     let outlets = outlets::Outlets {
         deliveries: broker.deliveries.clone(),
         ended,
@@ -178,24 +191,6 @@ pub async fn run_reloadable(
     let outcome = daemon.serve(shutdown).await;
     daemon.stop(&topics).await;
     outcome
-}
-
-/// What of the settings the service goes by.
-fn setup(settings: &Settings, topics: Topics, limits: Limits, packs: Vec<PackInfo>) -> service::Setup {
-    let durable = settings.state.jobs == JobStore::Disk;
-    service::Setup {
-        node: settings.node.name.clone(),
-        topics,
-        limits,
-        packs,
-        reply_prefixes: settings.mqtt.reply_prefixes.clone(),
-        attempts: settings.jobs.attempts,
-        checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))
-            .filter(|every| durable && !every.is_zero()),
-        durable,
-        in_fleet: !settings.fleet.group.is_empty(),
-        embed_parameters: settings.privacy.embed_parameters,
-    }
 }
 
 /// The store of this node, and what there is to say about the one that was there.
@@ -347,6 +342,7 @@ impl Broker {
         topics: &Topics,
         says: presence::Says,
         store: Arc<Store>,
+        renditions: Vec<Profile>,
         (ended, gate): (Arc<Notify>, panel::Gate),
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
@@ -359,7 +355,7 @@ impl Broker {
         let (client, events) = Client::start(settings);
         let announcing = presence.clone().announce(client.clone(), topics.clone(), says);
         let channels = deliver::Channels { inbox, ended, delivered: delivered_sender, gate };
-        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), channels);
+        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), renditions, channels);
         let tasks = vec![tokio::spawn(announcing), tokio::spawn(delivering)];
         Self { client: Some(client), events, deliveries, delivered, store, presence, tasks }
     }

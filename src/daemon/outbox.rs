@@ -10,8 +10,11 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::deliver::{Delivered, correlation, is_stop, statuses};
-use super::json;
 use super::service::durably;
+use super::{json, renditions};
+use crate::diffusion::postprocess::RgbImage;
+use crate::display::read_picture;
+use crate::display::rendition::Profile;
 use crate::display::smaller::{self, Rung, Smaller};
 use crate::jobs::report::{Event, ImageMeta};
 use crate::jobs::status::{ImageBody, JobStatus};
@@ -38,6 +41,7 @@ pub(super) struct Outbox {
     client: Client,
     topics: Topics,
     store: Arc<Store>,
+    renditions: Vec<Profile>,
 }
 
 /// Why a picture is not out.
@@ -55,8 +59,9 @@ impl From<StoreError> for Unsent {
 }
 
 impl Outbox {
-    pub(super) fn new(client: Client, topics: Topics, store: Arc<Store>) -> Self {
-        Self { client, topics, store }
+    /// With the profiles whose files go out beside each picture.
+    pub(super) fn new(client: Client, topics: Topics, store: Arc<Store>, renditions: Vec<Profile>) -> Self {
+        Self { client, topics, store, renditions }
     }
 
     /// Delivers the oldest end that waits.
@@ -107,7 +112,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// The picture before its meta: whoever reads the meta finds the bytes it describes. The requester's own copy last.
+    /// The picture before its meta: whoever reads the meta finds the bytes it describes. Then the requester's own copy, and
+    /// what panels want.
     async fn send_picture(
         &self,
         number: u64,
@@ -144,7 +150,56 @@ impl Outbox {
             };
             self.courtesy(answer, meta).await?;
         }
+        self.send_renditions(&original, meta).await
+    }
+
+    async fn send_renditions(&self, original: &[u8], meta: &ImageMeta) -> Result<(), Unsent> {
+        if self.renditions.is_empty() {
+            return Ok(());
+        }
+        let picture = match durably(|| read_picture(original)) {
+            Ok(picture) => picture,
+            Err(error) => {
+                tracing::error!(job_id = %meta.id, %error, "no renditions of a picture that cannot be read");
+                return Ok(());
+            }
+        };
+        for profile in &self.renditions {
+            self.send_rendition(&picture, profile, meta).await?;
+        }
         Ok(())
+    }
+
+    /// As good as the broker takes it. One that cannot be sent is missing until the next picture: its topic keeps the last.
+    async fn send_rendition(
+        &self,
+        picture: &RgbImage,
+        profile: &Profile,
+        meta: &ImageMeta,
+    ) -> Result<(), Unsent> {
+        let mut most = usize::MAX;
+        loop {
+            let made = durably(|| renditions::publications(picture, profile, meta, &self.topics, most));
+            let [image, about] = match made {
+                Ok(both) => both,
+                Err(error) => {
+                    tracing::warn!(job_id = %meta.id, %error, "a rendition is not published");
+                    return Ok(());
+                }
+            };
+            let bytes = image.payload.len();
+            match self.client.publish(image).await {
+                Ok(()) => return self.courtesy(about, meta).await,
+                Err(error) if is_stop(&error) => return Err(Unsent::Stopped),
+                Err(error) => match room(&error) {
+                    Some(fits) => most = fits.min(bytes.saturating_sub(1)).max(1),
+                    None => {
+                        tracing::warn!(job_id = %meta.id, profile = profile.name, %error, "a rendition is not published");
+                        return Ok(());
+                    }
+                },
+            }
+        }
     }
 
     /// What the picture is out without.
@@ -180,7 +235,12 @@ impl Outbox {
         if newest.as_ref() != Some(id) {
             return;
         }
-        for topic in [self.topics.image(), self.topics.image_meta()] {
+        let renditions = self.renditions.iter().map(|profile| profile.name.as_str());
+        let of_panels =
+            renditions.flat_map(|name| [self.topics.rendition(name), self.topics.rendition_meta(name)]);
+        let all: Vec<String> =
+            [self.topics.image(), self.topics.image_meta()].into_iter().chain(of_panels).collect();
+        for topic in all {
             let nothing = Publication { topic, retain: true, ..Publication::default() };
             if let Err(error) = self.client.publish(nothing).await {
                 tracing::warn!(job_id = %id, %error, "the retained picture stays");

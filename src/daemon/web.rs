@@ -33,7 +33,7 @@ pub(super) fn open(
         models: packs.iter().map(|pack| pack.name.clone()).collect(),
         state,
         store,
-        renderer: Arc::new(Display { profiles: Profiles::builtin() }),
+        renderer: Arc::new(Display { profiles: settings.profiles.clone() }),
     };
     http::open(setup).map_err(|(key, value, message)| connect::config_error(key, &value, message))
 }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod clip_image;
+pub mod framebuffer;
 mod jpeg;
 mod png;
 mod print;

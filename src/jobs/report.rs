@@ -183,6 +183,8 @@ pub struct InfoReport {
     pub limits: LimitsReport,
     /// The formats on `image`.
     pub content_types: Vec<String>,
+    /// Names of what is published on `image/<rendition>`.
+    pub renditions: Vec<String>,
     /// JSON Schema of a request.
     pub request: serde_json::Value,
 }
@@ -203,6 +205,7 @@ impl InfoReport {
                 queue_capacity,
             },
             content_types: vec!["image/png".to_owned()],
+            renditions: Vec::new(),
             request: schema::request(limits, packs),
         }
     }

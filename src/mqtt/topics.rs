@@ -164,6 +164,16 @@ impl Topics {
         self.under("image/meta")
     }
 
+    /// Out, retained: the newest picture as the profile `name` has it. The caller passes a valid name, which is not `meta`.
+    pub fn rendition(&self, name: &str) -> String {
+        self.under(&format!("image/{name}"))
+    }
+
+    /// Out, retained: what that is.
+    pub fn rendition_meta(&self, name: &str) -> String {
+        self.under(&format!("image/{name}/meta"))
+    }
+
     /// Out, retained: the defaults that `set/<key>` changes.
     pub fn config(&self) -> String {
         self.under("config")
@@ -263,6 +273,8 @@ mod tests {
             (topics.job("a-1"), "easel/kitchen/job/a-1"),
             (topics.image(), "easel/kitchen/image"),
             (topics.image_meta(), "easel/kitchen/image/meta"),
+            (topics.rendition("trmnl"), "easel/kitchen/image/trmnl"),
+            (topics.rendition_meta("trmnl"), "easel/kitchen/image/trmnl/meta"),
             (topics.config(), "easel/kitchen/config"),
             (topics.set("steps"), "easel/kitchen/set/steps"),
         ];

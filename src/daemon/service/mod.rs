@@ -22,6 +22,7 @@ use super::deliver::Delivery;
 use super::heat::Heat;
 use super::outlets::Outlets;
 use super::schedule::Schedule;
+use super::screen::Screen;
 use super::troubles::{self, Troubles};
 use crate::config::Settings;
 use crate::device::messages;
@@ -42,6 +43,8 @@ const PACE: &str = "pace";
 pub(super) struct Setup {
     /// `[node] name`.
     pub(super) node: String,
+    /// This machine's own, where it shows pictures.
+    pub(super) screen: Option<Screen>,
     /// Where messages go.
     pub(super) topics: Topics,
     /// Bounds on requests.

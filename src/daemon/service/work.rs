@@ -126,6 +126,9 @@ impl Service {
                 (self.without_picture(&job.id, error), Vec::new())
             }
         };
+        if let (Some(screen), Some(png)) = (&self.setup.screen, pictures.last()) {
+            screen.show(png.clone());
+        }
         self.conclude(Ended { reply, fleet, ..ended }, pictures);
         self.show_state();
     }

@@ -180,6 +180,8 @@ fn mapped(canvas: &Canvas, mapping: &Mapping) -> Vec<[u8; 3]> {
 }
 
 #[cfg(test)]
+mod digest_tests;
+#[cfg(test)]
 mod quality_tests;
 #[cfg(test)]
 #[path = "rendition_tests.rs"]

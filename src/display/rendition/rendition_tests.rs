@@ -20,7 +20,7 @@ pub(super) fn picture(width: usize, height: usize) -> RgbImage {
 }
 
 /// A profile of this encoding with a palette that goes with it.
-fn profile(encoding: Encoding, width: usize, height: usize) -> Profile {
+pub(super) fn profile(encoding: Encoding, width: usize, height: usize) -> Profile {
     let palette = match encoding {
         Encoding::Png1 | Encoding::Bmp1 | Encoding::Packed1 => Some("bw-paper"),
         Encoding::Png2 | Encoding::Packed2 => Some("bwry"),
@@ -262,7 +262,9 @@ fn every_encoding_says_at_every_size_what_was_drawn() {
                 Encoding::Jpeg420 if width == 1 => {}
                 Encoding::Jpeg420 | Encoding::Jpeg444 => {
                     let off = read.iter().zip(&drawn.pixels).map(|(one, two)| f64::from(one.abs_diff(*two)));
-                    assert!(off.sum::<f64>() / (read.len() as f64) < 14.0, "{name} {width} x {height}");
+                    // Edges of strong colours all over: halved, much of that is lost.
+                    let most = if *encoding == Encoding::Jpeg420 { 30.0 } else { 14.0 };
+                    assert!(off.sum::<f64>() / (read.len() as f64) < most, "{name} {width} x {height}");
                 }
                 Encoding::Lvgl9L8 => {}
                 _ => assert_eq!(read, drawn.pixels, "{name} {width} x {height}"),

@@ -1,0 +1,35 @@
+//! What of the settings the service goes by.
+
+use std::time::Duration;
+
+use super::screen::Screen;
+use super::service;
+use crate::config::{JobStore, Settings};
+use crate::diffusion::request::Limits;
+use crate::jobs::PackInfo;
+use crate::mqtt::Topics;
+
+/// With the screen that shows pictures, where there is one.
+pub(super) fn setup(
+    settings: &Settings,
+    topics: Topics,
+    limits: Limits,
+    packs: Vec<PackInfo>,
+    screen: Option<Screen>,
+) -> service::Setup {
+    let durable = settings.state.jobs == JobStore::Disk;
+    service::Setup {
+        screen,
+        node: settings.node.name.clone(),
+        topics,
+        limits,
+        packs,
+        reply_prefixes: settings.mqtt.reply_prefixes.clone(),
+        attempts: settings.jobs.attempts,
+        checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))
+            .filter(|every| durable && !every.is_zero()),
+        durable,
+        in_fleet: !settings.fleet.group.is_empty(),
+        embed_parameters: settings.privacy.embed_parameters,
+    }
+}
