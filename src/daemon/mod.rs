@@ -17,11 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::messages;
 use crate::device::notify::Notifier;
-use crate::diffusion::request::Limits;
 use crate::display::rendition::Profile;
 use crate::http::{Ask, Door, News, Server};
-use crate::jobs::history::HistoryBounds;
-use crate::jobs::ledger::{Bounds, Ledger};
+use crate::jobs::ledger::Ledger;
 use crate::jobs::rate::{RateLimit, Rates};
 use crate::jobs::report::{ConfigReport, InfoReport, NodeState, StateReport};
 use crate::jobs::store::Store;
@@ -148,7 +146,7 @@ pub async fn run_reloadable(
     let mut info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
     info.renditions.clone_from(&settings.display.renditions);
     let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
-    let ledger = Ledger::new(store.clone(), bounds(&settings), client.is_some());
+    let ledger = Ledger::new(store.clone(), setup::bounds(&settings), client.is_some());
     let discovery = settings.home_assistant.discovery.then(|| {
         let prefix = settings.home_assistant.prefix.clone();
         Discovery::new(prefix, &node, &topics, &packs, &limits)
@@ -205,15 +203,6 @@ fn open_store(settings: &Settings) -> Result<(Arc<Store>, Option<String>), Daemo
         format!("the jobs of an earlier process are lost: {why}; the file is kept as {}", aside.display())
     });
     Ok((Arc::new(store), damage))
-}
-
-fn bounds(settings: &Settings) -> Bounds {
-    let jobs = &settings.jobs;
-    Bounds {
-        queue_capacity: settings.limits.queue_capacity,
-        outbox_bytes: jobs.outbox_bytes,
-        history: HistoryBounds { count: jobs.history_count, bytes: jobs.history_bytes },
-    }
 }
 
 /// Everything the loop listens to and ends.

@@ -1,4 +1,4 @@
-//! What of the settings the service goes by.
+//! What of the settings the service and its books go by.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use super::service;
 use crate::config::{JobStore, Settings};
 use crate::diffusion::request::Limits;
 use crate::jobs::PackInfo;
+use crate::jobs::history::HistoryBounds;
+use crate::jobs::ledger::Bounds;
 use crate::mqtt::Topics;
 
 /// With the screen that shows pictures, where there is one.
@@ -31,5 +33,15 @@ pub(super) fn setup(
         durable,
         in_fleet: !settings.fleet.group.is_empty(),
         embed_parameters: settings.privacy.embed_parameters,
+    }
+}
+
+/// How much the books may hold.
+pub(super) fn bounds(settings: &Settings) -> Bounds {
+    let jobs = &settings.jobs;
+    Bounds {
+        queue_capacity: settings.limits.queue_capacity,
+        outbox_bytes: jobs.outbox_bytes,
+        history: HistoryBounds { count: jobs.history_count, bytes: jobs.history_bytes },
     }
 }

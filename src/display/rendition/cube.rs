@@ -6,7 +6,7 @@ use super::compose::Canvas;
 use super::oklab::{Linear, encode};
 
 /// Steps along each side: the error of going straight between them is below what 8 bits show.
-const SIDE: usize = 33;
+const SIDE: usize = 25;
 
 /// Places along a side for each of 65536 steps of linear light, evenly spaced to the eye: whole steps and the rest in 256ths.
 static PLACES: LazyLock<Vec<u16>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@
 //! leave an error that no later dot can pay back, so it is moved to the hull before dots are set. Near means near in OKLab, to
 //! first order: the space is stretched by OKLab's derivative at the colour, and distances there are Euclidean.
 
-use super::oklab::{Linear, cones};
+use super::oklab::{Linear, cones, cube_roots, opponents};
 
 /// A plane is outside of nothing within this distance, in linear light: inks on one line or plane are no facets.
 const FLAT: f32 = 1e-5;
@@ -121,13 +121,11 @@ fn facets(inks: &[Linear]) -> Vec<([usize; 3], Option<Linear>)> {
 
 /// OKLab's derivative by linear light, as rows.
 fn slope(light: Linear) -> [Linear; 3] {
-    let by_cone = cones(light).map(|response| {
-        let root = libm::cbrtf(response.max(DARKEST));
-        1.0 / (3.0 * root * root)
-    });
+    let roots = cube_roots(cones(light).map(|response| response.max(DARKEST)));
+    let by_cone = roots.map(|root| 1.0 / (3.0 * root * root));
     let columns = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]].map(|axis| {
         let cones = cones(axis);
-        super::oklab::opponents([0, 1, 2].map(|cone| cones[cone] * by_cone[cone]))
+        opponents([0, 1, 2].map(|cone| cones[cone] * by_cone[cone]))
     });
     [0, 1, 2].map(|row| columns.map(|column| column[row]))
 }

@@ -57,7 +57,7 @@ const TRACE: f32 = 1e-30;
 /// Cube roots, within two units in the last place: a guess from the exponent, then Halley's rule twice. All three at a time, in
 /// a register of four.
 #[inline(always)]
-fn cube_roots([one, two, three]: [f32; 3]) -> [f32; 3] {
+pub(super) fn cube_roots([one, two, three]: [f32; 3]) -> [f32; 3] {
     let values = [one, two, three, 1.0];
     let x = values.map(f32::abs);
     let mut roots = x.map(|x| f32::from_bits(x.to_bits() / 3 + 0x2a51_4067));
