@@ -69,6 +69,8 @@ fn needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("[models]", reached.models != new.models),
         ("[inference]", reached.inference != new.inference),
         ("[http]", reached.http != new.http),
+        ("[display]", reached.display != new.display),
+        ("[renditions]", reached.profiles != new.profiles),
         ("[jobs]", reached.jobs != new.jobs),
         ("[limits]", reached.limits != new.limits),
         ("[privacy]", reached.privacy != new.privacy),
