@@ -18,7 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::text;
-use super::news::{Frame, Subscription, event};
+use super::news::{Batch, Subscription, event};
 use super::problem::Problem;
 use super::shared::Shared;
 use crate::jobs::status::API;
@@ -27,15 +27,17 @@ use crate::jobs::status::API;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Before the first word a browser waits so long, in milliseconds, until it tries again after a break.
 const RETRY_MS: u32 = 2000;
-/// `state` is told at most this often.
+/// `state` is told at most this often,
 const STATE_EVERY: Duration = Duration::from_millis(500);
+/// and this much more rarely for each listener: with a thousand of them, every one and a half seconds.
+const STATE_EVERY_EACH: Duration = Duration::from_millis(1);
 /// Seconds after which a listener that was turned away may try again.
 const TURNED_AWAY_S: u64 = 10;
 
 /// One listener.
 struct Listener {
     first: VecDeque<Bytes>,
-    receiver: Receiver<Arc<Frame>>,
+    receiver: Receiver<Arc<Batch>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -46,7 +48,7 @@ impl Listener {
             return Some(first);
         }
         match timeout(KEEP_ALIVE, self.receiver.recv()).await {
-            Ok(Ok(frame)) => Some(frame.text.clone()),
+            Ok(Ok(batch)) => Some(batch.text.clone()),
             Ok(Err(RecvError::Lagged(missed))) => Some(event("reset", None, &json!({ "missed": missed }))),
             Ok(Err(RecvError::Closed)) => None,
             Err(_) => Some(Bytes::from_static(b": still here\n\n")),
@@ -93,8 +95,9 @@ pub(super) async fn tell_states(shared: Arc<Shared>) {
     let mut due = Instant::now();
     while states.changed().await.is_ok() {
         sleep_until(due).await;
-        due = Instant::now() + STATE_EVERY;
-        if shared.news.has_listeners() {
+        let listeners = shared.news.listeners();
+        due = Instant::now() + STATE_EVERY + STATE_EVERY_EACH * listeners;
+        if listeners > 0 {
             let report = states.borrow_and_update().clone();
             shared.news.passing("state", &report);
         } else {

@@ -101,6 +101,7 @@ pub fn open(setup: Setup) -> Result<Door, (&'static str, String, String)> {
         return Ok(Door { asks: inbox, news, server: None });
     };
     let shared = Arc::new(Shared::new(setup, asks, news.clone())?);
+    tokio::spawn(news.clone().tell());
     let server = Server::start(listen, shared);
     Ok(Door { asks: inbox, news, server: Some(server) })
 }

@@ -1,4 +1,4 @@
-//! What happens, told to all listeners at once: one piece of text a happening, whoever and however many listen.
+//! What happens, told to all listeners at once: one piece of text for everybody, and one for what happens at about the same time.
 //!
 //! Server-sent events (WHATWG HTML, section 9.2). What a listener must not miss (how jobs begin and end, pictures that go) is kept for
 //! those that come back with `Last-Event-ID`; states and previews are only worth something when they are new.
@@ -6,10 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::sleep;
 
 use super::view::JobView;
 use crate::jobs::JobId;
@@ -17,6 +20,8 @@ use crate::jobs::status::Phase;
 
 /// Events that a slow listener may be behind; with more it is told to look anew.
 const BEHIND: usize = 64;
+/// What happens within this time goes out together: waking a thousand listeners is what costs.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Events kept for listeners that come back.
 const KEPT: usize = 256;
 
@@ -27,7 +32,16 @@ pub(super) struct Frame {
     /// As it goes out.
     pub(super) text: Bytes,
     /// The job that has ended with it.
-    pub(super) ended: Option<JobId>,
+    ended: Option<JobId>,
+}
+
+/// Events that go out together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// All of them.
+    pub(super) text: Bytes,
+    /// Jobs that have ended with them.
+    pub(super) ended: Vec<JobId>,
 }
 
 /// What is sent to a listener at first.
@@ -38,7 +52,7 @@ pub(super) struct Subscription {
     /// It has missed nothing else.
     pub(super) complete: bool,
     /// What comes.
-    pub(super) receiver: broadcast::Receiver<Arc<Frame>>,
+    pub(super) receiver: broadcast::Receiver<Arc<Batch>>,
 }
 
 /// See the module.
@@ -47,12 +61,16 @@ pub struct News {
     /// Tells this process from earlier ones in event ids.
     start: String,
     inner: Mutex<Inner>,
+    /// Rung when something waits to be told.
+    bell: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     /// `None` once the daemon stops.
-    sender: Option<broadcast::Sender<Arc<Frame>>>,
+    sender: Option<broadcast::Sender<Arc<Batch>>>,
+    /// What has happened since the last batch.
+    pending: Vec<Arc<Frame>>,
     next: u64,
     kept: VecDeque<Arc<Frame>>,
     preview: Option<(JobId, Bytes)>,
@@ -81,17 +99,28 @@ impl News {
         let (sender, _) = broadcast::channel(BEHIND);
         let inner = Inner {
             sender: Some(sender),
+            pending: Vec::new(),
             next: 1,
             kept: VecDeque::new(),
             preview: None,
             ends: Ends::default(),
         };
-        Self { start: JobId::generate().as_str()[..13].to_owned(), inner: Mutex::new(inner) }
+        Self {
+            start: JobId::generate().as_str()[..13].to_owned(),
+            inner: Mutex::new(inner),
+            bell: Notify::new(),
+        }
     }
 
     /// Whether anybody listens: previews are drawn only then.
     pub fn has_listeners(&self) -> bool {
         self.lock().sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    /// How many listen.
+    pub(super) fn listeners(&self) -> u32 {
+        let count = self.lock().sender.as_ref().map_or(0, broadcast::Sender::receiver_count);
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// How a job stands. Rejected requests are told to those alone who made them.
@@ -141,7 +170,10 @@ impl News {
 
     /// Ends all listeners.
     pub fn close(&self) {
-        self.lock().sender = None;
+        let mut inner = self.lock();
+        inner.tell();
+        inner.sender = None;
+        self.bell.notify_one();
     }
 
     /// The newest preview of the job, if it is that one which runs.
@@ -171,15 +203,31 @@ impl News {
             }
             inner.kept.push_back(frame.clone());
         }
-        if let Some(sender) = &inner.sender {
-            // Nobody may listen.
-            let _ = sender.send(frame);
+        let heard = inner.sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0);
+        if heard {
+            inner.pending.push(frame);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Tells what happens, batch by batch, until the daemon stops.
+    pub(super) async fn tell(self: Arc<Self>) {
+        loop {
+            self.bell.notified().await;
+            sleep(TOGETHER).await;
+            let mut inner = self.lock();
+            if inner.sender.is_none() {
+                return;
+            }
+            inner.tell();
         }
     }
 
     /// From now on, and from `last` on as far as that is kept; `None` once the daemon stops.
     pub(super) fn subscribe(&self, last: Option<&str>) -> Option<Subscription> {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        // What waits is for those that listen already; a newcomer would hear it twice.
+        inner.tell();
         let receiver = inner.sender.as_ref()?.subscribe();
         let last =
             last.and_then(|last| last.strip_prefix(&self.start)?.strip_prefix('-')?.parse::<u64>().ok());
@@ -199,6 +247,25 @@ impl News {
     }
 }
 
+impl Inner {
+    /// Sends what waits.
+    fn tell(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let frames = std::mem::take(&mut self.pending);
+        let text = match &frames[..] {
+            [one] => one.text.clone(),
+            several => several.iter().flat_map(|frame| frame.text.iter().copied()).collect(),
+        };
+        let ended = frames.iter().filter_map(|frame| frame.ended.clone()).collect();
+        if let Some(sender) = &self.sender {
+            // Nobody may listen any more.
+            let _ = sender.send(Arc::new(Batch { text, ended }));
+        }
+    }
+}
+
 /// An event as it goes out. JSON has no line breaks of its own, so one `data` line is enough.
 pub(super) fn event(kind: &str, id: Option<&str>, body: &impl Serialize) -> Bytes {
     let body = serde_json::to_string(body).expect("an event is plain data");
@@ -214,8 +281,8 @@ mod tests {
         JobId::parse(text).expect("valid")
     }
 
-    fn last_id(frame: &Frame) -> String {
-        let text = String::from_utf8(frame.text.to_vec()).expect("text");
+    fn first_id(batch: &Batch) -> String {
+        let text = String::from_utf8(batch.text.to_vec()).expect("text");
         text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id").to_owned()
     }
 
@@ -226,12 +293,19 @@ mod tests {
         assert!(!first.complete && news.has_listeners());
         news.deleted(&id("a"));
         news.passing("state", &json!({}));
-        let heard = first.receiver.recv().await.expect("an event");
+        news.lock().tell();
+        let heard = first.receiver.recv().await.expect("a batch");
+        assert_eq!(
+            String::from_utf8_lossy(&heard.text).matches("event: ").count(),
+            2,
+            "they go out together"
+        );
+        assert!(first.receiver.is_empty());
         drop(first);
         assert!(!news.has_listeners());
         news.passing("state", &json!({}));
         news.deleted(&id("b"));
-        let back = news.subscribe(Some(&last_id(&heard))).expect("open");
+        let back = news.subscribe(Some(&first_id(&heard))).expect("open");
         assert!(back.complete);
         let missed: Vec<_> =
             back.missed.iter().map(|frame| String::from_utf8_lossy(&frame.text).into_owned()).collect();
@@ -242,7 +316,7 @@ mod tests {
         for _ in 0..=KEPT {
             news.deleted(&id("c"));
         }
-        let late = news.subscribe(Some(&last_id(&heard))).expect("open");
+        let late = news.subscribe(Some(&first_id(&heard))).expect("open");
         assert!(!late.complete && late.missed.is_empty());
         for strange in ["", "x", "9-9", &format!("{}-99999", news.start), &format!("{}-x", news.start)] {
             assert!(!news.subscribe(Some(strange)).expect("open").complete, "{strange}");

@@ -169,12 +169,12 @@ fn translate(fields: &mut Map<String, Value>, models: &[String]) -> Result<Form,
 async fn wait(
     shared: &Shared,
     id: JobId,
-    mut receiver: tokio::sync::broadcast::Receiver<Arc<super::news::Frame>>,
+    mut receiver: tokio::sync::broadcast::Receiver<Arc<super::news::Batch>>,
 ) -> Result<JobView, Problem> {
     let ended = async {
         loop {
             match receiver.recv().await {
-                Ok(frame) if frame.ended.as_ref() == Some(&id) => break,
+                Ok(batch) if batch.ended.contains(&id) => break,
                 Ok(_) => {}
                 // Its end may be among what was missed.
                 Err(RecvError::Lagged(_)) => {

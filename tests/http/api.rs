@@ -244,7 +244,6 @@ fn the_node_says_what_it_is_and_how_it_does() {
 #[test]
 fn every_documented_operation_exists() {
     let node = node(&[]);
-    node.paint("x", "a fox");
     let openapi = node.get("/openapi.json").json();
     for (path, methods) in openapi["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
@@ -256,11 +255,6 @@ fn every_documented_operation_exists() {
             let answer =
                 crate::web::Web::connect(node.address).request(&method.to_uppercase(), &path, &[], b"");
             assert_ne!(answer.status, 405, "{method} {path}");
-            assert!(
-                answer.status != 404 || answer.text().contains("there "),
-                "{method} {path}: {}",
-                answer.text()
-            );
             assert!(!answer.text().contains("there is nothing at"), "{method} {path}");
         }
     }

@@ -2,7 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import shot
+from conftest import shot, wait
 from test_page import PROMPT, idle, shows
 
 SIZES = {"panel-320x480": (320, 480), "panel-800x480": (800, 480), "hd-1920x1080": (1920, 1080), "portrait-1080x1920": (1080, 1920)}
@@ -56,7 +56,7 @@ def test_every_screen_has_room_for_everything(shared_daemon, open_page, size):
     axe(page, "keyboard")
     page.locator("#open-keys").click()
     page.locator("#open-gallery").click()
-    page.wait_for_function("[...document.querySelectorAll('.thumb img')].every((image) => image.complete && image.naturalWidth)")
+    wait(page, "[...document.querySelectorAll('.thumb img')].every((image) => image.complete && image.naturalWidth)")
     fits(page, "gallery")
     shot(page, f"{size}-gallery")
     axe(page, "gallery")
@@ -82,7 +82,7 @@ def test_every_screen_shows_that_it_works(daemons, open_page, size):
     page.evaluate("() => {}")
     daemon.json("/api/generate", {"id": "long", "prompt": "a rocket next to a star on a black background", "steps": 200, "preview": True})
     page.wait_for_selector(".layer.is-preview.is-shown", timeout=120_000)
-    page.wait_for_function("Number(document.getElementById('track').getAttribute('aria-valuenow')) >= 3", timeout=120_000)
+    wait(page, "Number(document.getElementById('track').getAttribute('aria-valuenow')) >= 3", timeout=120_000)
     fits(page, "busy")
     shot(page, f"{size}-busy")
     axe(page, "busy")
@@ -160,7 +160,7 @@ def test_keys_alone_are_enough(daemons, open_page):
     page.keyboard.press("Enter")
     tab_to("sure-yes")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('message').textContent === 'Deleted.'")
+    wait(page, "document.getElementById('message').textContent === 'Deleted.'")
 
 
 @pytest.mark.parametrize("locale, create", [("de-DE", "Malen"), ("fr-FR", "Créer"), ("es-ES", "Crear"), ("it-IT", "Crea"), ("nl-NL", "Maken"), ("xx", "Create")])
@@ -190,7 +190,7 @@ def test_the_language_can_be_changed_and_is_remembered(shared_daemon, open_page)
     page.keyboard.press("Escape")
     assert page.locator("#caption").is_hidden()
     page.reload()
-    page.wait_for_function("document.documentElement.lang === 'de'")
+    wait(page, "document.documentElement.lang === 'de'")
     assert page.locator("#create").text_content().strip() == "Malen"
     shows(page, NEWEST)
     assert page.locator("#caption").is_hidden()
@@ -218,12 +218,11 @@ def test_the_gallery_plays_while_nobody_is_there(daemons, open_page):
 
 @pytest.mark.parametrize("style", ["dark", "dim", "clock"])
 def test_the_night_is_dark_and_a_touch_wakes_it(shared_daemon, browser, style):
-    # Playwright's clock needs eval, which the page's own policy forbids.
-    context = browser.new_context(bypass_csp=True, viewport={"width": 800, "height": 480}, timezone_id="Europe/Berlin", locale="de-DE")
+    context = browser.new_context(viewport={"width": 800, "height": 480}, timezone_id="Europe/Berlin", locale="de-DE")
     page = context.new_page()
     page.clock.install(time="2026-11-26T20:58:30+00:00")
     page.goto(f"{shared_daemon.url}/?night=22:00-07:00&night_style={style}")
-    page.wait_for_function("document.getElementById('about').textContent !== ''")
+    wait(page, "document.getElementById('about').textContent !== ''")
     page.clock.run_for(60_000)
     assert page.locator("#night").is_hidden(), "21:59"
     page.clock.run_for(180_000)
@@ -241,11 +240,11 @@ def test_the_night_is_dark_and_a_touch_wakes_it(shared_daemon, browser, style):
 
 
 def test_pixels_do_not_burn_in(shared_daemon, browser):
-    context = browser.new_context(bypass_csp=True, viewport={"width": 800, "height": 480})
+    context = browser.new_context(viewport={"width": 800, "height": 480})
     page = context.new_page()
     page.clock.install()
     page.goto(shared_daemon.url)
-    page.wait_for_function("document.getElementById('about').textContent !== ''")
+    wait(page, "document.getElementById('about').textContent !== ''")
     places = set()
     for _ in range(8):
         page.clock.run_for(60_000)

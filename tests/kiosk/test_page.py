@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import shot
+from conftest import shot, wait
 from node import ROOT, binary
 from PIL import Image
 
@@ -19,7 +19,8 @@ SHOWN = "img.layer.is-shown:not(.is-preview)"
 
 def shows(page, prompt, timeout=120_000):
     """Waits until the picture of `prompt` is on the stage, fully faded in."""
-    page.wait_for_function(
+    wait(
+        page,
         """(prompt) => [...document.querySelectorAll('img.layer.is-shown:not(.is-preview)')].some(
              (image) => image.alt === prompt && image.complete && getComputedStyle(image).opacity === '1')""",
         arg=prompt,
@@ -84,10 +85,10 @@ def test_a_page_that_is_loaded_again_finds_its_job(daemons, open_page):
     daemon = daemons()
     page = open_page(daemon.url)
     daemon.json("/api/generate", {"id": "long", "prompt": PROMPT, "steps": LONG, "preview": True})
-    page.wait_for_function("document.getElementById('track').hasAttribute('aria-valuenow')")
+    wait(page, "document.getElementById('track').hasAttribute('aria-valuenow')")
     page.reload()
     page.wait_for_selector("#progress", state="visible")
-    page.wait_for_function("Number(document.getElementById('track').getAttribute('aria-valuenow')) >= 1", timeout=120_000)
+    wait(page, "Number(document.getElementById('track').getAttribute('aria-valuenow')) >= 1", timeout=120_000)
     assert page.locator("#progress-text").text_content() == f"Painting: {PROMPT}"
     shot(page, "busy")
     page.locator("#cancel").click()
@@ -122,10 +123,10 @@ def test_without_a_daemon_the_page_still_opens_with_its_last_picture(daemons, op
     page = open_page(daemon.url.replace("127.0.0.1", "localhost"))
     shows(page, "a whale on a blue background")
     before = pixels_shown(page)
-    page.wait_for_function("navigator.serviceWorker.controller !== null || navigator.serviceWorker.ready.then(() => true)")
+    wait(page, "navigator.serviceWorker.controller !== null || navigator.serviceWorker.ready.then(() => true)")
     page.reload()
     shows(page, "a whale on a blue background")
-    page.wait_for_function("caches.match('/kiosk/last-picture').then(Boolean)")
+    wait(page, "caches.match('/kiosk/last-picture').then(Boolean)")
     daemon.kill()
     page.reload()
     shows(page, "a whale on a blue background", timeout=30_000)
@@ -161,7 +162,7 @@ def test_pictures_are_made_again_varied_printed_and_deleted(daemons, open_page):
     page.locator("#variation").click()
     page.wait_for_selector("#progress", state="visible")
     idle(page)
-    page.wait_for_function("document.getElementById('picture-tools').hidden === false")
+    wait(page, "document.getElementById('picture-tools').hidden === false")
     varied = daemon.json("/api/images")["images"][0]
     assert varied["seed"] == first["seed"] and varied["sha256"] != first["sha256"]
     page.locator("#again").click()
@@ -174,7 +175,7 @@ def test_pictures_are_made_again_varied_printed_and_deleted(daemons, open_page):
     page.locator("#delete").click()
     shot(page, "delete")
     page.locator("#sure-yes").click()
-    page.wait_for_function("document.getElementById('message').textContent === 'Deleted.'")
+    wait(page, "document.getElementById('message').textContent === 'Deleted.'")
     left = [picture["id"] for picture in daemon.json("/api/images")["images"]]
     assert again["id"] not in left and len(left) == 2
     page.wait_for_timeout(1500)
