@@ -154,10 +154,13 @@ impl Reader {
         if self.problems.is_empty() {
             return Ok(());
         }
+        // As the file has them: its tables, and within each its keys.
         let rank = |problem: &Problem| {
-            keys::all()
-                .position(|key| problem.key == format!("{}.{}", key.section, key.name))
-                .unwrap_or(usize::MAX)
+            let table = SECTIONS
+                .iter()
+                .position(|(name, _)| problem.key.split_once('.').is_some_and(|(table, _)| table == *name));
+            let known = keys::all().position(|key| problem.key == format!("{}.{}", key.section, key.name));
+            table.zip(known).unwrap_or((usize::MAX, usize::MAX))
         };
         self.problems.sort_by_cached_key(|problem| (rank(problem), problem.key.clone()));
         Err(ConfigError { problems: self.problems })

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::network::Network;
 use super::typed::Input;
 use super::{Compute, EngineOptions, WeightSource, machine};
+use crate::diffusion::ports::DeepFeatures;
 
 #[derive(Deserialize)]
 struct Case {
@@ -52,37 +53,65 @@ struct Outcome {
     left: Vec<String>,
 }
 
+fn tensors(case: &Case) -> Vec<(&str, ArrayD<f32>)> {
+    let tensor = |value: &serde_json::Value| {
+        let numbers = |key: &str| value[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
+        let shape: Vec<usize> = numbers("shape").map(|size| size as usize).collect();
+        let values = numbers("values").map(|value| value as f32).collect();
+        ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap()
+    };
+    case.inputs.iter().map(|(name, value)| (name.as_str(), tensor(value))).collect()
+}
+
+/// The first output for these inputs, each of the type that its name means.
+fn call(
+    network: &mut Network,
+    floats: &[(&str, ArrayD<f32>)],
+    deep: DeepFeatures,
+) -> anyhow::Result<ArrayD<f32>> {
+    let tokens: Vec<ArrayD<i64>> = floats.iter().map(|(_, values)| values.mapv(|x| x as i64)).collect();
+    let mut inputs: Vec<(&str, Input<'_>)> = Vec::new();
+    for ((name, values), tokens) in floats.iter().zip(&tokens) {
+        let input = match *name {
+            "input_ids" => Input::Tokens(tokens.view()),
+            "timestep" => Input::Scalar(f64::from(values[[0]])),
+            _ => Input::Floats(values.view()),
+        };
+        inputs.push((name, input));
+    }
+    network.run_reusing(&inputs, "last_hidden_state", deep)
+}
+
 fn run(case: &Case, path: &Path, options: EngineOptions) -> Outcome {
     let mut network = Network::new("network", path, options, machine(options).unwrap()).unwrap();
-    let floats: Vec<(&str, ArrayD<f32>)> = case
-        .inputs
-        .iter()
-        .map(|(name, value)| {
-            let numbers = |key: &str| value[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
-            let shape: Vec<usize> = numbers("shape").map(|size| size as usize).collect();
-            let values = numbers("values").map(|value| value as f32).collect();
-            (name.as_str(), ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap())
-        })
-        .collect();
-    let tokens: Vec<ArrayD<i64>> = floats.iter().map(|(_, values)| values.mapv(|x| x as i64)).collect();
-    let inputs: Vec<(&str, Input<'_>)> = floats
-        .iter()
-        .zip(&tokens)
-        .map(|((name, values), tokens)| {
-            (
-                *name,
-                match *name {
-                    "input_ids" => Input::Tokens(tokens.view()),
-                    "timestep" => Input::Scalar(f64::from(values[[0]])),
-                    _ => Input::Floats(values.view()),
-                },
-            )
-        })
-        .collect();
-    let values = network.run_first(&inputs).unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+    let values = call(&mut network, &tensors(case), DeepFeatures::Compute)
+        .unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
     assert_eq!(values.shape(), case.shape, "{}", case.name);
     let (kinds, left) = network.report();
     Outcome { values, kinds, left }
+}
+
+#[test]
+fn every_export_of_a_unet_has_deep_levels_to_take_over() {
+    for case in cases("unet") {
+        let (_directory, path) = file(&case);
+        let options = options(Compute::Int8);
+        let mut network = Network::new("network", &path, options, machine(options).unwrap()).unwrap();
+        let first = tensors(&case);
+        let mut second = first.clone();
+        let moved = |(name, values): &mut (&str, ArrayD<f32>)| {
+            if *name == "sample" {
+                values.mapv_inplace(|value| 0.9 * value);
+            }
+        };
+        second.iter_mut().for_each(moved);
+        let mut call = |tensors: &[(&str, ArrayD<f32>)], deep| call(&mut network, tensors, deep).unwrap();
+        let full = call(&second, DeepFeatures::Compute);
+        let kept = call(&first, DeepFeatures::Keep(0));
+        assert_eq!(call(&first, DeepFeatures::Reuse(0)), kept, "{}", case.name);
+        assert_ne!(call(&second, DeepFeatures::Reuse(0)), full, "{}: all of it ran", case.name);
+        assert_eq!(call(&second, DeepFeatures::Compute), full, "{}", case.name);
+    }
 }
 
 /// |ours - theirs| / |theirs|.
