@@ -80,7 +80,8 @@ def main():
         dots_file, wanted_file = Path(scratch, "dots.png"), Path(scratch, "wanted.png")
         for profile in profiles:
             # Two products that differ in their bytes alone have the same dots.
-            same = tuple(v for k, v in profile.items() if k not in ("name", "title", "source", "encoding", "max_bytes"))
+            of_bytes = ("name", "title", "source", "encoding", "max_bytes")
+            same = json.dumps({key: value for key, value in profile.items() if key not in of_bytes})
             if same in seen:
                 rows.append({**seen[same], "profile": profile["name"]})
                 continue
