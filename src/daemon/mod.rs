@@ -156,16 +156,9 @@ pub async fn run_reloadable(
     let Door { asks, news, server } =
         web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
-    let broker = Broker::start(
-        client,
-        &topics,
-        says,
-        store,
-        renditions::wanted(&settings),
-        (ended.clone(), heat.gate()),
-    );
-    let screen = screen::Screen::start(&settings)?;
-    let setup = setup::setup(&settings, topics.clone(), limits, packs, screen);
+    let panels = renditions::wanted(&settings);
+    let broker = Broker::start(client, &topics, says, store, panels, (ended.clone(), heat.gate()));
+    let setup = setup::setup(&settings, topics.clone(), limits, packs)?;
     let outlets = outlets::Outlets {
         deliveries: broker.deliveries.clone(),
         ended,

@@ -4,24 +4,23 @@ use std::time::Duration;
 
 use super::screen::Screen;
 use super::service;
-use crate::config::{JobStore, Settings};
+use crate::config::{ConfigError, JobStore, Settings};
 use crate::diffusion::request::Limits;
 use crate::jobs::PackInfo;
 use crate::jobs::history::HistoryBounds;
 use crate::jobs::ledger::Bounds;
 use crate::mqtt::Topics;
 
-/// With the screen that shows pictures, where there is one.
+/// With the screen that shows pictures, which is opened where the settings name one.
 pub(super) fn setup(
     settings: &Settings,
     topics: Topics,
     limits: Limits,
     packs: Vec<PackInfo>,
-    screen: Option<Screen>,
-) -> service::Setup {
+) -> Result<service::Setup, ConfigError> {
     let durable = settings.state.jobs == JobStore::Disk;
-    service::Setup {
-        screen,
+    Ok(service::Setup {
+        screen: Screen::start(settings)?,
         node: settings.node.name.clone(),
         topics,
         limits,
@@ -33,7 +32,7 @@ pub(super) fn setup(
         durable,
         in_fleet: !settings.fleet.group.is_empty(),
         embed_parameters: settings.privacy.embed_parameters,
-    }
+    })
 }
 
 /// How much the books may hold.
