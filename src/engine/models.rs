@@ -12,6 +12,7 @@ use super::kernels::codes::Unit;
 use super::network::Network;
 use super::ops::Machine;
 use super::pool::Pool;
+use super::weights;
 use super::{Compute, EngineOptions, Residency};
 use crate::diffusion::ports::{
     ImageEncoder, ModelError, Models, TextEncoder, Unet, Upscaler, VaeDecoder, VaeEncoder,
@@ -119,6 +120,12 @@ impl PackModels {
         self.vae_encoder = None;
         self.tiny_vae_decoder = None;
         self.upscaler = None;
+    }
+
+    /// Drops every network, and gives back what memory there is for a daemon that waits.
+    pub fn rest(&mut self) {
+        self.release();
+        weights::give_back();
     }
 
     fn collect_load_time(&mut self) {

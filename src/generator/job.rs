@@ -15,7 +15,7 @@ impl GeneratePictures for Generator {
     }
 
     fn rest(&mut self) {
-        self.models.release();
+        self.models.rest();
     }
 
     fn generate(
