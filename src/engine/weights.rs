@@ -1,10 +1,7 @@
 //! Weights of one network, as kernels read them, wherever their bytes come from: a mapped file, the same bytes in memory
 //! where no file can be written, or staging buffers (`streamed.rs`).
 
-#![allow(
-    unsafe_code,
-    reason = "maps a file, reads its bytes as numbers, gives memory back; each block says why it holds"
-)]
+#![allow(unsafe_code, reason = "maps files, gives memory back; each block says why it holds")]
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,9 +18,8 @@ pub(super) const LINE: usize = 64;
 /// Memory that a buffer may keep beyond what it holds, half as much again not counted: taking it anew costs time.
 const IDLE_BYTES: usize = 4 << 20;
 
-/// Gives the memory between freed blocks back to the system, as far as the C library can. Reading and planning a network
-/// takes and frees some hundred thousand small blocks, and what lives on lies scattered among them: 25 MiB for a UNet
-/// of Stable Diffusion 1.5's size.
+/// Gives the memory between freed blocks back to the system, as far as the C library can. Planning a network frees some
+/// hundred thousand small blocks, and what lives on lies scattered among them: 25 MiB for a UNet of SD 1.5's size.
 pub(super) fn give_back_free_blocks() {
     // SAFETY: it takes no pointer and may be called at any time from any thread (malloc_trim(3)).
     #[cfg(target_env = "gnu")]
@@ -281,8 +277,7 @@ impl Source for Lines {
     }
 }
 
-/// Gives the system back what is free on the heap, and the pages of this program's code: those that are needed come back
-/// from its file. For a daemon that waits.
+/// The same, and the pages of this program's code, which come back from its file: for a daemon that waits.
 pub(super) fn give_back() {
     give_back_free_blocks();
     for (start, bytes) in super::budget::own_code() {
