@@ -282,7 +282,7 @@ pub(super) fn give_back() {
     give_back_free_blocks();
     for (start, bytes) in super::budget::own_code() {
         // SAFETY: a private mapping of a file that is executable and so was never written: its pages are read again.
-        let _ = unsafe { rustix::mm::madvise(start as *mut _, bytes, rustix::mm::Advice::LinuxDontNeed) };
+        let _ = unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED) };
     }
 }
 

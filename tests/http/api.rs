@@ -17,8 +17,8 @@ fn a_prompt_becomes_the_picture_that_the_command_line_makes_and_everybody_hears_
     let mut events = Events::listen(node.address, &[]).unwrap();
     assert_eq!(events.next().unwrap().1, "hello");
     assert_eq!(events.next().unwrap().1, "state");
-    let body =
-        json!({"id": "one", "prompt": "a cat on a blue background", "seed": 7, "steps": 4, "preview": true});
+    // States are told twice a second: it has to take longer than that.
+    let body = json!({"id": "one", "prompt": "a cat on a blue background", "seed": 7, "steps": 200, "preview": true});
     let asked = node.post("/api/generate", &body);
     assert_eq!((asked.status, asked.header("location")), (202, "/api/jobs/one"));
     let job = asked.json();
@@ -28,7 +28,7 @@ fn a_prompt_becomes_the_picture_that_the_command_line_makes_and_everybody_hears_
     assert!(
         jpeg.status == 404 || (jpeg.header("content-type") == "image/jpeg" && jpeg.body[..2] == [0xff, 0xd8])
     );
-    events.wait("state", |state| state["job"] == "one" && state["steps"] == 4);
+    events.wait("state", |state| state["job"] == "one" && state["steps"] == 200);
     let (_, end) = events.wait("job", |job| job["status"] == "succeeded");
     let (_, image) = events.wait("image", |image| image["id"] == "one");
     assert_eq!(end["images"][0], image);
@@ -38,7 +38,7 @@ fn a_prompt_becomes_the_picture_that_the_command_line_makes_and_everybody_hears_
     assert_eq!((picture.status, picture.header("content-type")), (200, "image/png"));
     let reference = node.daemon.state().join("reference.png");
     let made = easeld()
-        .args(["generate", "a cat on a blue background", "--seed", "7", "--steps", "4", "--model"])
+        .args(["generate", "a cat on a blue background", "--seed", "7", "--steps", "200", "--model"])
         .arg(crate::daemon::pack())
         .arg("-o")
         .arg(&reference)

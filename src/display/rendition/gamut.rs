@@ -11,6 +11,9 @@ const FLAT: f32 = 1e-5;
 /// Cones' responses below this count as this: OKLab's slope has no bound at black.
 const DARKEST: f32 = 0.002;
 
+/// Palettes with more inks than this, but for grays, mix nearly everything: their hull is not worth the triangles.
+const INKS_MAX: usize = 16;
+
 /// The hull of the inks.
 #[derive(Debug, Clone)]
 pub(super) struct Gamut {
@@ -40,8 +43,9 @@ fn along(from: Linear, to: Linear, share: f32) -> Linear {
 impl Gamut {
     /// Of `inks` in linear light; `gray` where all are grays, which are then one line whatever their tint.
     pub(super) fn new(inks: Vec<Linear>, gray: bool) -> Self {
-        let facets = if gray { Vec::new() } else { facets(&inks) };
-        let line = facets.is_empty().then(|| {
+        let everything = !gray && inks.len() > INKS_MAX;
+        let facets = if gray || everything { Vec::new() } else { facets(&inks) };
+        let line = (facets.is_empty() && !everything).then(|| {
             let sum = |ink: &usize| inks[*ink].iter().sum::<f32>();
             let mut order: Vec<usize> = (0..inks.len()).collect();
             order.sort_by(|one, two| sum(one).total_cmp(&sum(two)));
@@ -55,7 +59,7 @@ impl Gamut {
         let inside = |(facet, normal): &([usize; 3], Option<Linear>)| {
             normal.is_some_and(|normal| dot(minus(light, self.inks[facet[0]]), normal) <= 0.0)
         };
-        if !self.facets.is_empty() && self.facets.iter().all(inside) {
+        if self.line.is_none() && self.facets.iter().all(inside) {
             return light;
         }
         // The slope at the colour itself, then half way to what was found.
