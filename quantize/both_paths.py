@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from verify import psnr
 
 HERE = Path(__file__).resolve().parent
 OBJECTS = ("fox", "crown", "red apple", "rocket", "owl", "castle", "guitar", "cactus", "snowman", "whale")
@@ -29,15 +30,10 @@ BOUND_DB = 1.0
 def paint(easeld: str, pack: Path, requests: Path, out: Path, compute: str) -> list[np.ndarray]:
     command = [easeld, "generate", "--model", pack, "--batch-file", requests, "--out-dir", out, "--compute", compute]
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    pictures = [np.asarray(Image.open(path).convert("RGB"), dtype=np.float64) for path in sorted(out.glob("*.png"))]
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(out.glob("*.png"))]
     if not pictures:
         raise SystemExit(f"no picture in {out}")
     return pictures
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.square(a - b).mean())
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def main() -> None:

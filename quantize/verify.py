@@ -57,8 +57,12 @@ class Compared:
 
     def psnr(self) -> float:
         assert self.pictures is not None
-        a, b = (picture.astype(float) for picture in self.pictures)
-        return 10 * math.log10(255**2 / max(np.square(a - b).mean(), 1e-9))
+        return psnr(*self.pictures)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """dB of two pictures of 8 bits."""
+    return 10 * math.log10(255**2 / max(np.square(a.astype(float) - b.astype(float)).mean(), 1e-9))
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
