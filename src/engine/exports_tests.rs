@@ -2,6 +2,8 @@
 //!
 //! Golden files: `quantize/golden/graphs.py`.
 
+#[path = "../../tests/common/exported.rs"]
+mod exported;
 #[path = "../../tests/common/filled.rs"]
 #[allow(dead_code, reason = "inputs are in the files here")]
 mod filled;
@@ -9,6 +11,7 @@ mod filled;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use exported::{error, unexpected};
 use filled::{gunzip, whole};
 use ndarray::{ArrayD, IxDyn};
 use serde::Deserialize;
@@ -114,38 +117,8 @@ fn every_export_of_a_unet_has_deep_levels_to_take_over() {
     }
 }
 
-/// |ours - theirs| / |theirs|.
-fn error(ours: &ArrayD<f32>, theirs: &[f32]) -> f64 {
-    let square = |x: f32| f64::from(x).powi(2);
-    let difference: f64 = ours.iter().zip(theirs).map(|(a, b)| square(a - b)).sum();
-    (difference / theirs.iter().map(|b| square(*b)).sum::<f64>()).sqrt()
-}
-
 fn options(compute: Compute) -> EngineOptions {
     EngineOptions { threads: 2, compute, ..EngineOptions::default() }
-}
-
-/// What may be left to tract: token and time step embeddings, and a text encoder's choice of its last token, once a picture.
-const GLUE: [&str; 13] = [
-    "Cast",
-    "Gather",
-    "Sin",
-    "Cos",
-    "AddAxis",
-    "RmAxis",
-    "MultiBroadcastTo",
-    "Eq",
-    "Add",
-    "Reduce<ArgMax(false)>",
-    "Mul",
-    "GatherNd",
-    "Concat",
-];
-
-/// The names in parentheses of `left`, those of [`GLUE`] left out.
-fn unexpected(left: &[String]) -> Vec<&String> {
-    let is_glue = |name: &&String| GLUE.iter().any(|glue| name.ends_with(&format!("({glue})")));
-    left.iter().filter(|name| !is_glue(name)).collect()
 }
 
 #[track_caller]
@@ -167,7 +140,7 @@ fn check_exports(network: &str, wanted: &[(&str, usize)]) {
         let plain = run(case, &path, options(Compute::F32));
         let (int8, float) = (error(&ours.values, &case.output), error(&plain.values, &case.output));
         println!("{}: int8 {int8:.1e}, f32 {float:.1e}, {:?}, left {:?}", case.name, ours.kinds, ours.left);
-        assert_eq!(unexpected(&ours.left), [""; 0], "{} is left to tract", case.name);
+        assert_eq!(unexpected(&ours.left, &[]), [""; 0], "{} is left to tract", case.name);
         assert_kinds(&case.name, &ours.kinds, wanted);
         assert!(float <= 1e-4, "{}: f32 is {float:.1e} away", case.name);
         assert!(int8 <= 0.03, "{}: int8 is {int8:.1e} away", case.name);
