@@ -1,6 +1,6 @@
 //! Opens the pack that a command works with, or all that the daemon serves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -78,10 +78,10 @@ pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow
 /// `[limits] max_pixels`, or what fits of it: a request for more is refused at the door, with both numbers, and `info` tells
 /// requesters before they ask.
 pub(super) fn fit_limits(settings: &mut Settings) {
-    let Ok(pack) = find(settings, &Overrides::default()) else { return };
-    let options = options(settings, &Overrides::default(), &pack.directory);
+    let Ok(directory) = directory(settings, &Overrides::default()) else { return };
+    let options = options(settings, &Overrides::default(), &directory);
     let asked = settings.limits.max_pixels;
-    match room::largest_picture(&pack.directory, options.engine, asked) {
+    match room::largest_picture(&directory, options.engine, asked) {
         Ok(pixels) if pixels < asked => {
             let mib = options.engine.memory.unwrap_or(0) >> 20;
             tracing::warn!(
@@ -97,9 +97,13 @@ pub(super) fn fit_limits(settings: &mut Settings) {
 }
 
 fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> {
+    Pack::open(&directory(settings, overrides)?).context("cannot open the model pack")
+}
+
+/// Where the pack is; it is not opened.
+fn directory(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<PathBuf> {
     let name = overrides.model.unwrap_or(&settings.models.default);
-    let directory = packs::find(name, &settings.models.search_path())?;
-    Pack::open(&directory).context("cannot open the model pack")
+    Ok(packs::find(name, &settings.models.search_path())?)
 }
 
 fn options(settings: &Settings, overrides: &Overrides<'_>, directory: &Path) -> GeneratorOptions {

@@ -41,8 +41,6 @@ fn needed(unet: &mut Component, directory: &Path, pixels: usize) -> anyhow::Resu
     let multiple = 8 * own.pixels_per_latent();
     let side = (pixels.isqrt() / multiple).max(1) * multiple;
     let shapes = Shapes::of(directory, Some(side), Some(side))?;
-    let inputs = shapes.inputs(UNET, 1);
-    let views: Vec<_> = inputs.iter().map(|(name, values)| (*name, values.view())).collect();
-    let estimate = unet.estimate(&views).with_context(|| format!("{side} x {side}"))?;
+    let estimate = shapes.estimate(unet, UNET, 1).with_context(|| format!("{side} x {side}"))?;
     Ok(estimate.map(|estimate| (side, estimate.buffers)))
 }

@@ -7,6 +7,8 @@ use anyhow::{Context, bail};
 use ndarray::ArrayD;
 use serde_json::Value;
 
+use crate::engine::{Component, Estimate};
+
 /// What the configuration files of a pack's networks say about shapes.
 pub(super) struct Shapes {
     pub(super) width: usize,
@@ -48,6 +50,18 @@ impl Shapes {
     /// Along a side.
     pub(super) fn pixels_per_latent(&self) -> usize {
         self.factor
+    }
+
+    /// What a run of `network`, which is the pack's `component`, will take; nothing where that is not known before it runs.
+    pub(super) fn estimate(
+        &self,
+        network: &mut Component,
+        component: &str,
+        batch: usize,
+    ) -> anyhow::Result<Option<Estimate>> {
+        let inputs = self.inputs(component, batch);
+        let views: Vec<_> = inputs.iter().map(|(name, values)| (*name, values.view())).collect();
+        Ok(network.estimate(&views)?)
     }
 
     /// Made-up values for every input of a network.

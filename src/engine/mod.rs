@@ -6,6 +6,7 @@
 mod budget;
 mod check;
 mod coarse;
+mod code_pages;
 mod component;
 mod components;
 mod halves;

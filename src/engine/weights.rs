@@ -280,7 +280,7 @@ impl Source for Lines {
 /// The same, and the pages of this program's code, which come back from its file: for a daemon that waits.
 pub(super) fn give_back() {
     give_back_free_blocks();
-    for (start, bytes) in super::budget::own_code() {
+    for (start, bytes) in super::code_pages::own_code() {
         // SAFETY: a private mapping of a file that is executable and so was never written: its pages are read again.
         let _ = unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED) };
     }

@@ -92,8 +92,7 @@ fn needs(
     batch: usize,
     options: EngineOptions,
 ) -> anyhow::Result<engine::Estimate> {
-    let inputs = shapes.inputs(component, batch);
-    let views: Vec<_> = inputs.iter().map(|(name, values)| (*name, values.view())).collect();
     let mut network = Component::open(&pack.directory, component, options)?;
-    network.estimate(&views)?.ok_or_else(|| anyhow::anyhow!("{component}: it is not known before it runs"))
+    let estimate = shapes.estimate(&mut network, component, batch)?;
+    estimate.ok_or_else(|| anyhow::anyhow!("{component}: it is not known before it runs"))
 }
