@@ -77,6 +77,10 @@ fn unfinished_work_is_found() {
     let mark = concat!("FIX", "ME");
     assert_eq!(lines(&unfinished(&format!("a\n# {mark}: later\n"))), [2]);
     assert_eq!(lines(&unfinished(&format!("{mark}TURE\n"))), []);
+    let (ours, theirs) = ("<".repeat(7), ">".repeat(7));
+    let merged =
+        format!("{ours} HEAD\na\n{}\nb\n{theirs} 1234567 (Do it)\n{}=\n", "=".repeat(7), "=".repeat(7));
+    assert_eq!(lines(&unfinished(&merged)), [1, 3, 5]);
 }
 
 #[test]

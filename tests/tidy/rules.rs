@@ -164,7 +164,7 @@ pub(crate) fn declared(path: &Path, parent: Option<&str>, beside: &[String]) -> 
     }
 }
 
-/// Marks of unfinished work. (Spelled apart here, so that this file passes.)
+/// Marks of unfinished work, those of a merge with conflicts included. (Spelled apart here, so that this file passes.)
 pub(crate) fn unfinished(text: &str) -> Vec<Complaint> {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("(being ", "built)")];
     let marked = |line: &str, mark: &str| {
@@ -178,6 +178,9 @@ pub(crate) fn unfinished(text: &str) -> Vec<Complaint> {
     for (number, line) in text.lines().enumerate() {
         for mark in marks.iter().filter(|mark| marked(line, mark)) {
             found.push(complaint(number + 1, format!("{mark}: finish it or file it")));
+        }
+        if ["<<<<", "====", ">>>>"].iter().any(|mark| line.split(' ').next() == Some(&mark.repeat(2)[..7])) {
+            found.push(complaint(number + 1, "a merge left its mark: decide between the sides"));
         }
     }
     found
