@@ -1,14 +1,19 @@
-"""Runs one network in ONNX Runtime or OpenVINO and prints the seconds of each run as JSON.
+"""Runs one network in ONNX Runtime, OpenVINO or stable-diffusion.cpp and prints the seconds of each run as JSON.
 
     python benches/peers/worker.py SYSTEM MODEL COMPONENT SIDE THREADS RUNS
 
-SIDE is the width and height of the latents; 0 stands for what the network's config.json says.
+SIDE is the width and height of the latents; 0 stands for what the network's config.json says. stable-diffusion.cpp (PyPI's
+`stable-diffusion-cpp-python`, which builds it) makes a whole picture of RUNS steps and logs what each part took; MODEL
+is a folder for it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,8 +57,31 @@ def with_openvino(path: Path, threads: int, feeds: dict, precision: str):
     return lambda: request.infer(feeds)
 
 
+def with_stable_diffusion_cpp(path: Path, component: str, side: int, threads: int, steps: int) -> list[float]:
+    """Seconds of a step or of the decoder, by the library's own log; weights are q8_0, attention its default."""
+    from stable_diffusion_cpp import StableDiffusion
+
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        model = StableDiffusion(model_path=f"{path}/", wtype="q8_0", n_threads=threads, vae_decode_only=True)
+        steps = steps if component == "unet" else 1
+        model.generate_image(prompt="a fox", width=8 * side, height=8 * side, sample_steps=steps, cfg_scale=1.0,
+                             sample_method="euler")
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+    part = {"unet": "sampling", "vae_decoder": "decode_first_stage"}[component]
+    taken = re.search(rf"{part} completed, taking ([0-9.]+)s", text)
+    if taken is None:
+        raise SystemExit(f"stable-diffusion.cpp logged no time of {part}: {text[-2000:]}")
+    return [float(taken[1]) / steps]
+
+
 def main() -> None:
     system, path, component, side, threads, runs = sys.argv[1:]
+    if system == "sd-cpp":
+        times = with_stable_diffusion_cpp(Path(path), component, int(side), int(threads), int(runs))
+        print(json.dumps({"times": times}))
+        return
     feeds = inputs(Path(path), component, int(side))
     if system.startswith("ort"):
         run = with_onnxruntime(Path(path), int(threads), feeds)
