@@ -1,4 +1,5 @@
-//! Checksums of a pack that was made of another one: `easel.toml` says those of the files that are there now.
+//! Checksums of a pack that was just written: `easel.toml` says those of the files that are there now, so that nothing
+//! reads gigabytes again to tell what pack it is.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,27 +9,26 @@ use std::path::Path;
 use super::PackError;
 use super::manifest::{Manifest, file_sha256, files_below};
 
-/// Writes the `[checksums]` of the pack at `directory` anew, where its `easel.toml` has some.
+/// Writes the `[checksums]` of the pack at `directory` anew, with an `easel.toml` where it has none.
 ///
 /// # Errors
 /// A file cannot be read, or `easel.toml` not written.
 pub fn record_checksums(directory: &Path) -> Result<(), PackError> {
     let path = directory.join("easel.toml");
     let manifest = Manifest::read(&path)?;
-    if manifest.checksums.is_empty() {
-        return Ok(());
-    }
     let wrap = |error: std::io::Error| PackError::new(&path, error);
     let below = files_below(directory, Path::new(""))?;
     let mut names: BTreeSet<String> = below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     names.extend(manifest.checksums.into_keys().filter(|name| directory.join(name).is_file()));
-    let mut text = without_checksums(&fs::read_to_string(&path).map_err(wrap)?);
+    let mut text = if path.exists() { fs::read_to_string(&path).map_err(wrap)? } else { String::new() };
+    text = without_checksums(&text);
     text.push_str("\n[checksums]\n");
     for name in names {
         let sum = file_sha256(&directory.join(&name))?;
         let _ = writeln!(text, "{} = \"{sum}\"", toml::Value::String(name));
     }
-    fs::write(&path, text).map_err(wrap)
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text).and_then(|()| fs::rename(&partial, &path)).map_err(wrap)
 }
 
 /// The text up to the table and from the next one on.
@@ -64,8 +64,9 @@ mod tests {
         assert!(text.starts_with("title = \"A\" # of ours\n\n[presets.default]\nsteps = 4\n"), "{text}");
         assert!(text.ends_with(&format!("[checksums]\n\"model_index.json\" = \"{sum}\"\n")), "{text}");
         assert_eq!(Manifest::read(&directory.path().join("easel.toml")).unwrap().checksums.len(), 1);
-        write("easel.toml", "title = \"A\"");
+        fs::remove_file(directory.path().join("easel.toml")).unwrap();
         record_checksums(directory.path()).unwrap();
-        assert_eq!(fs::read_to_string(directory.path().join("easel.toml")).unwrap(), "title = \"A\"");
+        let text = fs::read_to_string(directory.path().join("easel.toml")).unwrap();
+        assert_eq!(text.trim_start(), format!("[checksums]\n\"model_index.json\" = \"{sum}\"\n"));
     }
 }

@@ -16,6 +16,9 @@ use crate::diffusion::presets::DEFAULT_UNET;
 use crate::diffusion::schedulers::{AutoTable, SchedulerError, SchedulerName};
 use crate::jobs::worker::hex;
 
+/// Files up to this size are read whenever a pack is opened, checksum or not.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
+
 /// The whole of `easel.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,15 +103,17 @@ impl Manifest {
         }
     }
 
-    /// SHA-256 over `path checksum` lines, sorted. Files whose checksum `easel.toml` records are not read:
-    /// packs can be gigabytes.
+    /// SHA-256 over `path checksum` lines, sorted. Large files whose checksum `easel.toml` records are not read:
+    /// packs can be gigabytes. Small ones are, so that a configuration changed by hand makes another pack.
     pub(super) fn pack_hash(&self, directory: &Path) -> Result<String, PackError> {
         let mut hasher = Sha256::new();
         for path in files_below(directory, Path::new(""))? {
             let name = path.to_string_lossy().replace('\\', "/");
+            let path = directory.join(path);
+            let large = fs::metadata(&path).is_ok_and(|file| file.len() > SMALL_FILE_BYTES);
             let sum = match self.checksums.get(&name) {
-                Some(sum) => sum.to_ascii_lowercase(),
-                None => file_sha256(&directory.join(&path))?,
+                Some(sum) if large => sum.to_ascii_lowercase(),
+                _ => file_sha256(&path)?,
             };
             hasher.update(format!("{name} {sum}\n"));
         }

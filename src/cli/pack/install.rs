@@ -57,7 +57,10 @@ pub(super) fn run(args: &InstallArgs) -> anyhow::Result<()> {
     println!("  licence    {}", pack.manifest.licence.as_deref().unwrap_or("it names none"));
     match installed.checked.unrecorded.len() {
         0 => println!("  checksums  all {} files fit", installed.checked.fitting),
-        count => println!("  checksums  {} files fit, {count} have none", installed.checked.fitting),
+        count => println!(
+            "  checksums  {} files fit, {count} came without one: recorded now",
+            installed.checked.fitting
+        ),
     }
     println!("try it: easeld generate \"a cat\" --model {} -o cat.png", pack.name);
     Ok(())

@@ -13,7 +13,7 @@ pub use self::error::InstallError;
 use self::gather::Gather;
 use self::root::Root;
 use super::verify::{self, Checked};
-use super::{Pack, manifest};
+use super::{Pack, manifest, record_checksums};
 
 /// Licences that somebody accepted, a line each.
 const ACCEPTED: &str = ".accepted-licences";
@@ -77,7 +77,7 @@ pub struct Installed {
     pub pack: Pack,
     /// SHA-256 of the archive, in hex, where it was one.
     pub sha256: Option<String>,
-    /// Which files had a checksum that fits.
+    /// Which files came with a checksum that fits; those of the others are recorded now.
     pub checked: Checked,
 }
 
@@ -106,6 +106,9 @@ pub fn install(wanted: &Installation<'_>, on: &mut dyn FnMut(Step)) -> Result<In
     let checked = verify::verify(&pack, &mut |bytes, total| on(Step::Checking { bytes, total }))?;
     accept_licence(wanted, &root, &pack, name)?;
     on(Step::Finishing);
+    if !checked.unrecorded.is_empty() {
+        record_checksums(&gathered)?;
+    }
     let home = root.publish(&gathered, name)?;
     Ok(Installed { pack: Pack::open(&home)?, sha256, checked })
 }
