@@ -12,6 +12,8 @@ mod mosquitto;
 mod pack;
 #[path = "common/tiny.rs"]
 mod tiny;
+#[path = "common/web.rs"]
+mod web;
 
 use std::fs;
 use std::time::Duration;
@@ -19,9 +21,10 @@ use std::time::Duration;
 use daemon::Daemon;
 use easeld::jobs::worker::hex;
 use listener::{Listener, publish};
-use mosquitto::Mosquitto;
+use mosquitto::{Mosquitto, free_port};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use web::Web;
 
 const GENERATE: &str = "easel/desk/generate";
 const CANCEL: &str = "easel/desk/cancel";
@@ -390,14 +393,18 @@ fn a_picture_above_the_brokers_packet_limit_is_made_smaller() {
 }
 
 #[test]
-fn a_picture_that_fits_in_no_size_fails_with_both_numbers() {
+fn a_picture_that_fits_in_no_size_fails_with_both_numbers_and_can_be_fetched() {
     let broker = Mosquitto::builder().max_packet_size(1100).start();
     let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
-    let _daemon = Daemon::start(&broker.url(), &[]);
+    let address = format!("127.0.0.1:{}", free_port());
+    let _daemon = Daemon::start(&broker.url(), &[("EASELD__HTTP__LISTEN", &address)]);
     listener.word("easel/desk/state", "idle");
     publish(broker.port(), GENERATE, br#"{"id":"big","prompt":"a cat","steps":1}"#, &[]);
     let status = listener.word("easel/desk/job/big", "failed");
     assert_eq!(status["error"]["code"], "too_large", "{status}");
     let message = status["error"]["message"].as_str().unwrap();
     assert!(message.contains("1100 bytes") && message.contains("PNG of"), "{message}");
+    assert!(message.ends_with(&format!("fetched from http://{address}/api/images/big")), "{message}");
+    let picture = Web::connect(address.parse().unwrap()).request("GET", "/api/images/big", &[], b"");
+    assert!(picture.status == 200 && picture.body.starts_with(b"\x89PNG"), "{}", picture.status);
 }

@@ -74,11 +74,12 @@ pub(super) async fn run(
     topics: Topics,
     store: Arc<Store>,
     renditions: Vec<Profile>,
+    url: Option<String>,
     channels: Channels,
 ) {
     let Channels { mut inbox, ended, delivered, mut gate } = channels;
     let mut due = false;
-    let mut outbox = Outbox::new(client.clone(), topics.clone(), store, renditions);
+    let mut outbox = Outbox::new(client.clone(), topics.clone(), store, renditions, url);
     loop {
         tokio::select! {
             biased;

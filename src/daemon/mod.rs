@@ -156,7 +156,7 @@ pub async fn run_reloadable(
     let Door { asks, news, server } =
         web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
-    let panels = renditions::wanted(&settings);
+    let panels = (renditions::wanted(&settings), web::pictures_url(&settings));
     let broker = Broker::start(client, &topics, says, store, panels, (ended.clone(), heat.gate()));
     let setup = setup::setup(&settings, topics.clone(), limits, packs)?;
     let outlets = outlets::Outlets {
@@ -324,7 +324,7 @@ impl Broker {
         topics: &Topics,
         says: presence::Says,
         store: Arc<Store>,
-        renditions: Vec<Profile>,
+        (renditions, url): (Vec<Profile>, Option<String>),
         (ended, gate): (Arc<Notify>, panel::Gate),
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
@@ -337,7 +337,8 @@ impl Broker {
         let (client, events) = Client::start(settings);
         let announcing = presence.clone().announce(client.clone(), topics.clone(), says);
         let channels = deliver::Channels { inbox, ended, delivered: delivered_sender, gate };
-        let delivering = deliver::run(client.clone(), topics.clone(), store.clone(), renditions, channels);
+        let delivering =
+            deliver::run(client.clone(), topics.clone(), store.clone(), renditions, url, channels);
         let tasks = vec![tokio::spawn(announcing), tokio::spawn(delivering)];
         Self { client: Some(client), events, deliveries, delivered, store, presence, tasks }
     }

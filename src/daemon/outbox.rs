@@ -42,6 +42,8 @@ pub(super) struct Outbox {
     topics: Topics,
     store: Arc<Store>,
     renditions: Vec<Profile>,
+    /// Where pictures can be had over HTTP.
+    url: Option<String>,
 }
 
 /// Why a picture is not out.
@@ -59,9 +61,16 @@ impl From<StoreError> for Unsent {
 }
 
 impl Outbox {
-    /// With the profiles whose files go out beside each picture.
-    pub(super) fn new(client: Client, topics: Topics, store: Arc<Store>, renditions: Vec<Profile>) -> Self {
-        Self { client, topics, store, renditions }
+    /// With the profiles whose files go out beside each picture, and the address where pictures lie that the broker does not
+    /// take.
+    pub(super) fn new(
+        client: Client,
+        topics: Topics,
+        store: Arc<Store>,
+        renditions: Vec<Profile>,
+        url: Option<String>,
+    ) -> Self {
+        Self { client, topics, store, renditions, url }
     }
 
     /// Delivers the oldest end that waits.
@@ -79,7 +88,7 @@ impl Outbox {
                 Err(Unsent::Store(error)) => return Err(error),
                 Err(Unsent::For(error)) => {
                     tracing::error!(job_id = %ended.id(), %error, "the picture could not be delivered");
-                    ended.status = undelivered(&ended, &error);
+                    ended.status = undelivered(&ended, &error, self.url.as_deref());
                     durably(|| self.store.revise(number, &ended, &[]))?;
                 }
             }
@@ -279,20 +288,19 @@ fn describe(ended: &mut Ended, index: usize, smaller: &Smaller, topics: &Topics)
     ended.status = JobStatus::succeeded(&ended.status.id, &ended.status.node, images);
 }
 
-fn undelivered(ended: &Ended, error: &PublishError) -> JobStatus {
+fn undelivered(ended: &Ended, error: &PublishError, url: Option<&str>) -> JobStatus {
     let bytes = ended.bytes();
-    let error = match error {
-        PublishError::TooLarge { bytes: packet, limit } => GenerateError::Failed {
-            code: "too_large",
-            message: format!(
+    let (code, message) = match error {
+        PublishError::TooLarge { bytes: packet, limit } => (
+            "too_large",
+            format!(
                 "the picture is a PNG of {bytes} bytes, its packet {packet}, and no smaller version fits either; the broker \
                  takes packets of at most {limit} bytes: raise its max_packet_size, or ask for a smaller picture"
             ),
-        },
-        error => GenerateError::Failed {
-            code: "undeliverable",
-            message: format!("the picture was made, but the broker did not take it: {error}"),
-        },
+        ),
+        error => ("undeliverable", format!("the picture was made, but the broker did not take it: {error}")),
     };
+    let kept = url.map_or(String::new(), |url| format!("; it can be fetched from {url}/{}", ended.id()));
+    let error = GenerateError::Failed { code, message: message + &kept };
     JobStatus::ended(ended.id(), &ended.status.node, error)
 }

@@ -1,5 +1,6 @@
 //! The HTTP door, put together: what the server has to know, and who draws for it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,18 @@ use crate::jobs::PackInfo;
 use crate::jobs::report::StateReport;
 use crate::jobs::store::Store;
 use crate::jobs::worker::hex;
+
+/// Where the server's pictures are, for the network, or for this machine where it serves nobody else; `None` without a
+/// server.
+pub(super) fn pictures_url(settings: &Settings) -> Option<String> {
+    let listen = settings.http.listen?;
+    let host = match listen.ip() {
+        ip if ip.is_unspecified() => Settings::default().node.name,
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        ip @ IpAddr::V4(_) => ip.to_string(),
+    };
+    Some(format!("http://{host}:{}/api/images", listen.port()))
+}
 
 /// Opens the door that `[http]` describes.
 pub(super) fn open(
