@@ -1,12 +1,13 @@
 //! Reads an ONNX file and takes the weights out of it: what goes to tract is the graph without them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use prost::Message;
 use tract_onnx::data_resolver::MmapDataResolver;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType};
 use tract_onnx::prelude::*;
 use tract_onnx::tensor::load_tensor;
@@ -18,7 +19,9 @@ use super::nbits;
 use super::packing;
 use super::weights::Order;
 
-/// A weight as the graph brings it.
+const FLOATS: [i32; 3] = [DataType::Float as i32, DataType::Float16 as i32, DataType::Double as i32];
+
+/// A weight with its numbers.
 pub(super) struct RawWeight {
     pub(super) name: String,
     pub(super) order: Order,
@@ -32,15 +35,70 @@ pub(super) enum Values {
     Float(Vec<f32>),
 }
 
-impl RawWeight {
-    /// The same weight, its codes multiplied out.
-    pub(super) fn into_f32(self) -> Self {
-        let Values::Int8(codes, scales) = &self.values else {
+impl Values {
+    /// The same numbers, codes multiplied out.
+    pub(super) fn into_f32(self, order: &Order) -> Self {
+        let Values::Int8(codes, scales) = &self else {
             return self;
         };
         let mut values = vec![0.0; codes.len()];
-        self.order.each(|at, channel, _, _| values[at] = f32::from(codes[at]) * scales[channel]);
-        Self { values: Values::Float(values), ..self }
+        order.each(|at, channel, _, _| values[at] = f32::from(codes[at]) * scales[channel]);
+        Values::Float(values)
+    }
+}
+
+/// The weights that were taken out of a graph. Their numbers are still where the graph had them, and are read one weight after
+/// the other: all of them together may be more than there is memory.
+pub(super) struct Taken {
+    pub(super) weights: Vec<TakenWeight>,
+    tensors: HashMap<String, TensorProto>,
+    directory: Option<String>,
+}
+
+/// One of them.
+pub(super) struct TakenWeight {
+    pub(super) name: String,
+    pub(super) order: Order,
+    from: From,
+}
+
+/// Where the numbers are.
+enum From {
+    /// In the inputs of this `DequantizeLinear`.
+    Codes(NodeProto),
+    /// In the tensor of the weight's own name.
+    Floats,
+}
+
+impl Taken {
+    /// Whether no weight has codes.
+    pub(super) fn is_float(&self) -> bool {
+        self.weights.iter().all(|weight| matches!(weight.from, From::Floats))
+    }
+
+    /// The numbers of the weight at this place.
+    ///
+    /// # Errors
+    /// The weight, and why it cannot be read.
+    pub(super) fn read(&self, at: usize) -> anyhow::Result<Values> {
+        let weight = &self.weights[at];
+        let tensor = |name: &String| self.tensors.get(name).with_context(|| format!("no tensor '{name}'"));
+        let directory = self.directory.as_deref();
+        let read = |name: &String| load_tensor(&MmapDataResolver, tensor(name)?, directory);
+        let values = match &weight.from {
+            From::Codes(node) => dequantized(node, &weight.order, read),
+            From::Floats => read(&weight.name).and_then(|floats| {
+                let floats = floats.cast_to::<f32>()?;
+                Ok(Values::Float(floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
+            }),
+        };
+        let values = values.with_context(|| format!("weight '{}'", weight.name))?;
+        let numbers = match &values {
+            Values::Int8(codes, _) => codes.len(),
+            Values::Float(floats) => floats.len(),
+        };
+        ensure!(numbers == weight.order.len(), "weight '{}' has {numbers} numbers", weight.name);
+        Ok(values)
     }
 }
 
@@ -76,70 +134,75 @@ pub(super) fn only_input(path: &Path) -> anyhow::Result<String> {
 
 /// Takes the weights of convolutions and matrix products out of `proto`; a node that stands for the weight
 /// takes the place of each.
-pub(super) fn take_weights(
-    proto: &mut ModelProto,
-    directory: Option<&str>,
-) -> anyhow::Result<Vec<RawWeight>> {
+pub(super) fn take_weights(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::Result<Taken> {
     let graph = proto.graph.as_mut().context("no graph")?;
     let orders = orders(&graph.node, &graph.initializer);
-    let position: HashMap<String, usize> =
-        graph.initializer.iter().enumerate().map(|(at, tensor)| (tensor.name.clone(), at)).collect();
-    let tensor = |name: &str| position.get(name).map(|at| &graph.initializer[*at]);
-    let read = |tensor: &TensorProto| load_tensor(&MmapDataResolver, tensor, directory);
-
+    let tensors: HashMap<&str, &TensorProto> =
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     let mut weights = Vec::new();
     let mut nodes = Vec::new();
-    let mut gone = Vec::new();
+    let mut gone = HashSet::new();
     for node in &graph.node {
-        let taken = match (node.op_type.as_str(), orders.get(node.output.first().map_or("", String::as_str)))
-        {
-            ("DequantizeLinear", Some(order)) => {
-                let inputs: Option<Vec<_>> =
-                    node.input.iter().filter(|name| !name.is_empty()).map(|name| tensor(name)).collect();
-                match inputs {
-                    Some(inputs) => dequantized(node, &inputs, order, read)?,
-                    None => None,
-                }
-            }
-            _ => None,
-        };
-        match taken {
-            Some((dims, values)) => {
+        let order = orders.get(node.output.first().map_or("", String::as_str));
+        let codes = order.and_then(|order| codes_of(node, &tensors, order));
+        match (order, codes) {
+            (Some(order), Some(codes)) => {
                 let name = node.output[0].clone();
-                nodes.push(stand_in(&name, &dims));
+                nodes.push(stand_in(&name, &codes.dims));
                 gone.extend(node.input.iter().cloned());
-                weights.push(RawWeight { order: orders[&name].clone(), name, values });
+                weights.push(TakenWeight { name, order: order.clone(), from: From::Codes(node.clone()) });
             }
-            None => nodes.push(node.clone()),
+            _ => nodes.push(node.clone()),
         }
     }
     let outputs: Vec<&String> = graph.output.iter().map(|output| &output.name).collect();
-    for tensor in &graph.initializer {
+    for tensor in graph.initializer.iter().filter(|tensor| FLOATS.contains(&tensor.data_type)) {
         let Some(order) = orders.get(&tensor.name).filter(|_| !outputs.contains(&&tensor.name)) else {
             continue;
         };
-        let values = read(tensor).with_context(|| format!("weight '{}'", tensor.name))?;
-        if !values.datum_type().is_float() {
-            continue;
-        }
-        let floats = values.cast_to::<f32>()?;
-        let floats = floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-        ensure!(floats.len() == order.len(), "weight '{}' has {} numbers", tensor.name, floats.len());
-        nodes.insert(0, stand_in(&tensor.name, values.shape()));
-        gone.push(tensor.name.clone());
-        weights.push(RawWeight {
-            name: tensor.name.clone(),
-            order: order.clone(),
-            values: Values::Float(floats),
-        });
+        nodes.insert(0, stand_in(&tensor.name, &tensor.dims));
+        gone.insert(tensor.name.clone());
+        weights.push(TakenWeight { name: tensor.name.clone(), order: order.clone(), from: From::Floats });
     }
-    let still_read = |name: &String| nodes.iter().any(|node: &NodeProto| node.input.contains(name));
-    let gone: Vec<String> =
-        gone.into_iter().filter(|name| !still_read(name) || orders.contains_key(name)).collect();
-    graph.initializer.retain(|tensor| !gone.contains(&tensor.name));
-    graph.input.retain(|input| !gone.contains(&input.name));
-    graph.node = nodes;
-    Ok(weights)
+    let still_read: HashSet<&String> = nodes.iter().flat_map(|node: &NodeProto| &node.input).collect();
+    let shared = |name: &String| still_read.contains(name) && !orders.contains_key(name);
+    graph.input.retain(|input| !gone.contains(&input.name) || shared(&input.name));
+    let (taken, mut kept): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut graph.initializer).into_iter().partition(|tensor| gone.contains(&tensor.name));
+    kept.extend(taken.iter().filter(|tensor| shared(&tensor.name)).cloned());
+    (graph.node, graph.initializer) = (nodes, kept);
+    let tensors = taken.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+    Ok(Taken { weights, tensors, directory: directory.map(str::to_owned) })
+}
+
+/// The codes of a `DequantizeLinear` whose weight can be taken: bytes, with one scale or one a channel.
+fn codes_of<'a>(
+    node: &NodeProto,
+    tensors: &HashMap<&str, &'a TensorProto>,
+    order: &Order,
+) -> Option<&'a TensorProto> {
+    const BYTES: [i32; 2] = [DataType::Int8 as i32, DataType::Uint8 as i32];
+    if node.op_type != "DequantizeLinear" {
+        return None;
+    }
+    let named = node.input.iter().filter(|name| !name.is_empty());
+    let inputs: Vec<&TensorProto> =
+        named.map(|name| tensors.get(name.as_str()).copied()).collect::<Option<_>>()?;
+    let [codes, scales, zero @ ..] = &inputs[..] else { return None };
+    let channels = order.channels() as i64;
+    let count = |tensor: &TensorProto| tensor.dims.iter().product::<i64>();
+    let rank = codes.dims.len() as i64;
+    let axis = node.attribute.iter().find(|attribute| attribute.name == "axis").map_or(1, |axis| axis.i);
+    let axis = if axis < 0 { axis + rank } else { axis };
+    let channel_axis = match order {
+        Order::ChannelsFirst { .. } => 0,
+        Order::InputsFirst { .. } => 1,
+    };
+    let fits = BYTES.contains(&codes.data_type)
+        && scales.data_type == DataType::Float as i32
+        && (count(scales) == 1 || (axis == channel_axis && count(scales) == channels))
+        && zero.first().is_none_or(|zero| [1, channels].contains(&count(zero)));
+    fits.then_some(*codes)
 }
 
 /// The names that are weights of a known kind of layer, and how their numbers are ordered: by what reads them, which
@@ -194,63 +257,41 @@ fn order(node: &NodeProto, slot: usize, dims: &[i64]) -> Option<Order> {
 /// with other zero points is quantized anew: kernels know no zero points of weights.
 fn dequantized(
     node: &NodeProto,
-    inputs: &[&TensorProto],
     order: &Order,
-    read: impl Fn(&TensorProto) -> TractResult<Tensor>,
-) -> anyhow::Result<Option<(Vec<usize>, Values)>> {
-    let [codes, scales, ..] = inputs else {
-        return Ok(None);
-    };
-    let (codes, scales) = (read(codes)?, read(scales)?);
-    let zero = match inputs.get(2) {
+    read: impl Fn(&String) -> anyhow::Result<Tensor>,
+) -> anyhow::Result<Values> {
+    let named: Vec<&String> = node.input.iter().filter(|name| !name.is_empty()).collect();
+    let (codes, scales) = (read(named[0])?, read(named[1])?);
+    let zero = match named.get(2) {
         Some(zero) => read(zero)?.cast_to::<i32>()?.try_as_plain_ram()?.as_slice::<i32>()?.to_vec(),
         None => vec![0],
     };
     let offset = if codes.datum_type() == u8::datum_type() { 128 } else { 0 };
-    let byte = [i8::datum_type(), u8::datum_type()].contains(&codes.datum_type());
-    if !byte || scales.datum_type() != f32::datum_type() {
-        return Ok(None);
-    }
-    ensure!(codes.len() == order.len(), "weight '{}' has {} numbers", node.output[0], codes.len());
-    let rank = codes.rank() as i64;
-    let axis = node.attribute.iter().find(|attribute| attribute.name == "axis").map_or(1, |axis| axis.i);
-    let axis = if axis < 0 { axis + rank } else { axis };
-    let channel_axis = match order {
-        Order::ChannelsFirst { .. } => 0,
-        Order::InputsFirst { .. } => 1,
-    };
-    let channels = order.channels();
+    ensure!(codes.len() == order.len(), "it has {} numbers", codes.len());
     let mut scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-    if scales.len() == 1 {
-        scales = vec![scales[0]; channels];
-    } else if axis != channel_axis || scales.len() != channels {
-        return Ok(None);
-    }
-    if zero.len() != 1 && zero.len() != channels {
-        return Ok(None);
+    if let [scale] = scales[..] {
+        scales = vec![scale; order.channels()];
     }
     let wide = codes.cast_to::<i32>()?;
     let wide = wide.try_as_plain_ram()?.as_slice::<i32>()?;
-    let values = if zero.iter().all(|zero| *zero == offset) {
+    if zero.iter().all(|zero| *zero == offset) {
         // -128 would overflow pairs of products on some instruction sets; no quantizer of ours writes it.
         let codes = wide.iter().map(|code| (code - offset).clamp(-127, 127) as i8);
-        Values::Int8(codes.collect(), scales)
-    } else {
-        let mut floats = vec![0.0; wide.len()];
-        order.each(|at, channel, _, _| {
-            let zero = if zero.len() == 1 { zero[0] } else { zero[channel] };
-            floats[at] = (wide[at] - zero) as f32 * scales[channel];
-        });
-        if packing::is_worth_int8(order) { packing::quantize(&floats, order) } else { Values::Float(floats) }
-    };
-    Ok(Some((codes.shape().to_vec(), values)))
+        return Ok(Values::Int8(codes.collect(), scales));
+    }
+    let mut floats = vec![0.0; wide.len()];
+    order.each(|at, channel, _, _| {
+        let zero = if zero.len() == 1 { zero[0] } else { zero[channel] };
+        floats[at] = (wide[at] - zero) as f32 * scales[channel];
+    });
+    Ok(if packing::is_worth_int8(order) { packing::quantize(&floats, order) } else { Values::Float(floats) })
 }
 
-fn stand_in(name: &str, dims: &[usize]) -> NodeProto {
+fn stand_in(name: &str, dims: &[i64]) -> NodeProto {
     let shape = AttributeProto {
         name: "shape".to_owned(),
         r#type: AttributeType::Ints as i32,
-        ints: dims.iter().map(|dim| *dim as i64).collect(),
+        ints: dims.to_vec(),
         ..AttributeProto::default()
     };
     NodeProto {

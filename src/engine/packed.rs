@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Cursor, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -16,10 +16,10 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::ModelProto;
 
-use super::load::RawWeight;
-use super::packing::{self, Contents, Floats};
+use super::load::Taken;
+use super::packing::{self, Contents, Floats, Packing};
 use super::streamed::Streamed;
-use super::token_table::{self, Table};
+use super::token_table::{self, RawTable, Table};
 use super::weights::{Lines, Mapped, Record, Source, Weights};
 use super::{WeightSource, layer_norms, load, quantizers};
 
@@ -56,17 +56,20 @@ impl PackedModel {
                 Err(error) => tracing::info!(file = %place.display(), "packing again: {error:#}"),
             }
         }
-        let bytes = pack(path, &source)?;
+        let unpacked = Unpacked::read(path)?;
         for place in &places {
-            match write(place, &bytes).and_then(|()| open(place, &source, reading)) {
+            let written = write(place, |file| unpacked.write(file, &source));
+            match written.and_then(|()| open(place, &source, reading)) {
                 Ok(packed) => return packed,
                 Err(error) => {
                     tracing::debug!(file = %place.display(), "cannot write packed weights: {error:#}")
                 }
             }
         }
+        let mut bytes = Cursor::new(Vec::new());
+        unpacked.write(&mut bytes, &source)?;
         tracing::warn!("packed weights of {} stay in memory: no place to write them", path.display());
-        PackedModel::in_memory(&bytes, &source)
+        PackedModel::in_memory(bytes.get_ref(), &source)
     }
 
     /// The network at `path` with weights in f32, in memory.
@@ -76,9 +79,10 @@ impl PackedModel {
         let directory = path.parent().and_then(Path::to_str);
         quantizers::rounded(&mut proto, directory)?;
         let weights = load::take_weights(&mut proto, directory)?;
-        let weights: Vec<RawWeight> = weights.into_iter().map(RawWeight::into_f32).collect();
-        let bytes = packing::pack(&SOURCE, &proto.encode_to_vec(), (&weights, None), Floats::Kept);
-        PackedModel::in_memory(&bytes, &SOURCE)
+        let unpacked = Unpacked { graph: proto.encode_to_vec(), weights, table: None, floats: Floats::All };
+        let mut bytes = Cursor::new(Vec::new());
+        unpacked.write(&mut bytes, &SOURCE)?;
+        PackedModel::in_memory(bytes.get_ref(), &SOURCE)
     }
 
     /// From the bytes of a packed file that lies nowhere.
@@ -196,19 +200,46 @@ fn open(place: &Path, source: &[u8; 32], reading: Reading) -> anyhow::Result<any
     Ok(PackedModel::new(contents, streamed, place))
 }
 
-fn pack(path: &Path, source: &[u8; 32]) -> anyhow::Result<Vec<u8>> {
-    let mut proto = load::decode(path)?;
-    let directory = path.parent().and_then(Path::to_str);
-    quantizers::plain(&mut proto, directory)?;
-    layer_norms::whole(&mut proto);
-    let weights = load::take_weights(&mut proto, directory)?;
-    let table = token_table::take(&mut proto, directory)?;
-    Ok(packing::pack(source, &proto.encode_to_vec(), (&weights, table.as_ref()), Floats::Quantized))
+/// A network on its way into a packed file.
+struct Unpacked {
+    graph: Vec<u8>,
+    weights: Taken,
+    table: Option<RawTable>,
+    floats: Floats,
+}
+
+impl Unpacked {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let mut proto = load::decode(path)?;
+        let directory = path.parent().and_then(Path::to_str);
+        quantizers::plain(&mut proto, directory)?;
+        layer_norms::whole(&mut proto);
+        let weights = load::take_weights(&mut proto, directory)?;
+        let table = token_table::take(&mut proto, directory)?;
+        // Where somebody has quantized some weights, others are f32 because they have to be.
+        let floats = if weights.is_float() { Floats::Few } else { Floats::Kept };
+        Ok(Self { graph: proto.encode_to_vec(), weights, table, floats })
+    }
+
+    fn write(&self, to: &mut (impl Write + Seek), source: &[u8; 32]) -> anyhow::Result<()> {
+        let weights = &self.weights.weights;
+        let packing = Packing {
+            source,
+            graph: &self.graph,
+            weights: weights.iter().map(|weight| (weight.name.as_str(), &weight.order)).collect(),
+            table: self.table.as_ref(),
+            floats: self.floats,
+        };
+        packing.write(to, &mut |at| self.weights.read(at))
+    }
 }
 
 /// Writes under a temporary name, makes sure that it is on the disk, then renames: a reader finds all of it or
 /// nothing.
-fn write(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+fn write(
+    place: &Path,
+    contents: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let directory = place.parent().context("a file in no directory")?;
     if place.file_name() != Some(NAME.as_ref()) {
         fs::create_dir_all(directory)?;
@@ -216,13 +247,15 @@ fn write(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut temporary = OsString::from(place);
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+    let written = File::create_new(&temporary).map_err(anyhow::Error::from).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        contents(&mut file)?;
+        let file = file.into_inner()?;
         // Nobody but root cuts it by accident then.
         file.set_permissions(fs::Permissions::from_mode(0o444))?;
-        file.sync_all()
+        Ok(file.sync_all()?)
     });
-    let renamed = written.and_then(|()| fs::rename(&temporary, place));
+    let renamed = written.and_then(|()| Ok(fs::rename(&temporary, place)?));
     if renamed.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -7,6 +7,8 @@
 //! ...    weights, scales and sums, the table, each on a multiple of 64, the first on a multiple of 65536
 //! ```
 
+use std::io::{Cursor, Seek, SeekFrom, Write};
+
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
@@ -32,81 +34,132 @@ pub(super) struct Contents {
     pub(super) graph: Vec<u8>,
 }
 
-/// What becomes of weights in f32 where all are.
+/// What is f32 in a packed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Floats {
-    /// s8, where that is worth it.
-    Quantized,
+    /// Weights in f32 that s8 is not worth it for.
+    Few,
+    /// Every weight that is f32 in the graph.
     Kept,
+    /// All weights: codes are multiplied out.
+    All,
 }
 
-/// The bytes of a packed file.
-pub(super) fn pack(
-    source: &[u8; 32],
-    graph: &[u8],
-    (weights, table): (&[RawWeight], Option<&RawTable>),
-    floats: Floats,
-) -> Vec<u8> {
-    let mut records = Vec::new();
-    let mut payload: Vec<u8> = Vec::new();
-    let float_graph =
-        floats == Floats::Quantized && weights.iter().all(|weight| matches!(weight.values, Values::Float(_)));
-    for weight in weights {
-        let quantized;
-        let values = match &weight.values {
-            Values::Float(values) if float_graph && is_worth_int8(&weight.order) => {
-                quantized = quantize(values, &weight.order);
-                &quantized
-            }
-            values => values,
+/// What goes into a packed file.
+pub(super) struct Packing<'a> {
+    /// Identifies the file that it is made from.
+    pub(super) source: &'a [u8; 32],
+    /// The ONNX graph without its weights.
+    pub(super) graph: &'a [u8],
+    /// Name and order of each weight.
+    pub(super) weights: Vec<(&'a str, &'a Order)>,
+    pub(super) table: Option<&'a RawTable>,
+    pub(super) floats: Floats,
+}
+
+impl Packing<'_> {
+    /// Writes the file. `read` gives the numbers of the weight at a place: no more than one of them is in memory.
+    ///
+    /// # Errors
+    /// What `read` says; `to` cannot be written.
+    pub(super) fn write(
+        &self,
+        to: &mut (impl Write + Seek),
+        read: &mut dyn FnMut(usize) -> anyhow::Result<Values>,
+    ) -> anyhow::Result<()> {
+        // Records have the same length wherever and whatever the weights are, so their length is known from the beginning.
+        let record = |(name, order): &(&str, &Order)| Record {
+            name: (*name).to_owned(),
+            order: (*order).clone(),
+            int8: false,
+            offset: 0,
+            checksum: 0,
         };
-        let offset = payload.len();
-        let mut put = |bytes: &mut dyn Iterator<Item = u8>| {
-            payload.extend(bytes);
-            payload.resize(payload.len().next_multiple_of(LINE), 0);
+        let mut records: Vec<Record> = self.weights.iter().map(record).collect();
+        let table = |part, checksum| {
+            self.table.map(|table| Table { name: table.name.clone(), width: table.width, part, checksum })
         };
-        let (name, order) = (weight.name.clone(), weight.order.clone());
-        let int8 = match values {
-            Values::Int8(codes, scales) => {
-                let (panels, sums) = int8_panels(codes, &order);
-                let mut scales = scales.clone();
+        let nowhere = table(Part { offset: 0, bytes: 0 }, 0);
+        let contents = write_contents(&records, nowhere.as_ref(), self.graph).len();
+        let start = (HEADER + contents).next_multiple_of(PAGE);
+        let mut end = start;
+        to.seek(SeekFrom::Start(start as u64))?;
+        for (at, record) in records.iter_mut().enumerate() {
+            let (bytes, int8) = self.panels(read(at)?, &record.order);
+            (record.offset, record.int8, record.checksum) = (end, int8, checksum(&bytes));
+            to.write_all(&bytes)?;
+            end += bytes.len();
+        }
+        let mut lies = None;
+        if let Some(RawTable { bytes, .. }) = self.table {
+            to.write_all(bytes)?;
+            lies = table(Part { offset: end, bytes: bytes.len() }, checksum(bytes));
+            end += bytes.len();
+        }
+        let contents = write_contents(&records, lies.as_ref(), self.graph);
+        let mut first = Vec::with_capacity(start);
+        first.extend(MAGIC);
+        first.extend((end as u64).to_le_bytes());
+        first.extend((contents.len() as u64).to_le_bytes());
+        first.extend(self.source);
+        first.extend(Sha256::digest(&contents));
+        first.resize(HEADER, 0);
+        first.extend(contents);
+        first.resize(start, 0);
+        to.seek(SeekFrom::Start(0))?;
+        Ok(to.write_all(&first)?)
+    }
+
+    /// A weight as it lies in the file, and whether it is s8.
+    fn panels(&self, values: Values, order: &Order) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        let mut put = |part: &mut dyn Iterator<Item = u8>| {
+            bytes.extend(part);
+            bytes.resize(bytes.len().next_multiple_of(LINE), 0);
+        };
+        let values = match (self.floats, values) {
+            (Floats::Few, Values::Float(values)) if is_worth_int8(order) => quantize(&values, order),
+            (Floats::All, values) => values.into_f32(order),
+            (_, values) => values,
+        };
+        match values {
+            Values::Int8(codes, mut scales) => {
+                let (panels, sums) = int8_panels(&codes, order);
                 scales.resize(order.panels() * PANEL, 0.0);
                 put(&mut panels.iter().map(|code| *code as u8));
                 put(&mut scales.iter().flat_map(|scale| scale.to_le_bytes()));
                 put(&mut sums.iter().flat_map(|sum| sum.to_le_bytes()));
-                true
+                (bytes, true)
             }
             Values::Float(values) => {
-                put(&mut float_panels(values, &order).iter().flat_map(|value| value.to_le_bytes()));
-                false
+                put(&mut float_panels(&values, order).iter().flat_map(|value| value.to_le_bytes()));
+                (bytes, false)
             }
-        };
-        let checksum = checksum(&payload[offset..]);
-        records.push(Record { name, order, int8, offset, checksum });
+        }
     }
-    let mut table = table.map(|table| {
-        let offset = payload.len();
-        payload.extend(table.values.iter().flat_map(|value| value.to_le_bytes()));
-        let part = Part { offset, bytes: payload.len() - offset };
-        let checksum = checksum(&payload[offset..]);
-        Table { name: table.name.clone(), width: table.width, part, checksum }
-    });
-    // Records have the same length wherever the weights begin, so their length is known from a first writing.
-    let start = (HEADER + write_contents(&records, table.as_ref(), graph).len()).next_multiple_of(PAGE);
-    records.iter_mut().for_each(|record| record.offset += start);
-    table.iter_mut().for_each(|table| table.part.offset += start);
-    let contents = write_contents(&records, table.as_ref(), graph);
-    let mut bytes = Vec::with_capacity(start + payload.len());
-    bytes.extend(MAGIC);
-    bytes.extend(((start + payload.len()) as u64).to_le_bytes());
-    bytes.extend((contents.len() as u64).to_le_bytes());
-    bytes.extend(source);
-    bytes.extend(Sha256::digest(&contents));
-    bytes.resize(HEADER, 0);
-    bytes.extend(contents);
-    bytes.resize(start, 0);
-    bytes.extend(payload);
-    bytes
+}
+
+/// The bytes of a packed file of `weights`, in memory.
+pub(super) fn pack(
+    source: &[u8; 32],
+    graph: &[u8],
+    weights: Vec<RawWeight>,
+    table: Option<&RawTable>,
+) -> Vec<u8> {
+    let named: Vec<(String, Order)> =
+        weights.iter().map(|weight| (weight.name.clone(), weight.order.clone())).collect();
+    let packing = Packing {
+        source,
+        graph,
+        weights: named.iter().map(|(name, order)| (name.as_str(), order)).collect(),
+        table,
+        floats: Floats::Few,
+    };
+    let mut values = weights.into_iter().map(|weight| weight.values);
+    let mut file = Cursor::new(Vec::new());
+    let read = &mut |_| values.next().context("a weight more than there are");
+    packing.write(&mut file, read).expect("memory takes all of it");
+    file.into_inner()
 }
 
 fn write_contents(records: &[Record], table: Option<&Table>, graph: &[u8]) -> Vec<u8> {
@@ -306,7 +359,7 @@ mod tests {
 
     fn file() -> Vec<u8> {
         let wave = |count: usize| (0..count).map(|at| (at as f32 * 0.7).sin()).collect::<Vec<_>>();
-        let weights = [
+        let weights = vec![
             RawWeight {
                 name: "conv".to_owned(),
                 order: Order::ChannelsFirst { channels: 20, inputs: 17, taps: 9 },
@@ -318,8 +371,12 @@ mod tests {
                 values: Values::Float(wave(160)),
             },
         ];
-        let table = RawTable { name: "rows".to_owned(), width: 3, values: wave(12) };
-        pack(&SOURCE, b"graph", (&weights, Some(&table)), Floats::Quantized)
+        let table = RawTable {
+            name: "rows".to_owned(),
+            width: 3,
+            bytes: wave(12).iter().flat_map(|value| value.to_le_bytes()).collect(),
+        };
+        pack(&SOURCE, b"graph", weights, Some(&table))
     }
 
     /// The file with its contents changed by `change`, and a digest that says they are right.

@@ -231,7 +231,7 @@ mod tests {
     use std::io::Write;
 
     use super::super::load::{RawWeight, Values};
-    use super::super::packing::{Floats, HEADER, pack, read_contents, read_header};
+    use super::super::packing::{HEADER, pack, read_contents, read_header};
     use super::super::weights::{Mapped, Order};
     use super::*;
 
@@ -244,12 +244,7 @@ mod tests {
             let values = Values::Int8(codes.collect(), vec![0.5; order.channels()]);
             RawWeight { name: format!("weight {at}"), order, values }
         };
-        let bytes = pack(
-            &[1; 32],
-            b"graph",
-            (&sizes.iter().enumerate().map(weight).collect::<Vec<_>>(), None),
-            Floats::Quantized,
-        );
+        let bytes = pack(&[1; 32], b"graph", sizes.iter().enumerate().map(weight).collect(), None);
         let header = read_header(&bytes, bytes.len(), &[1; 32]).unwrap();
         let contents = read_contents(&bytes[HEADER..][..header.contents.bytes], &header).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();

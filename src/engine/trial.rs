@@ -11,7 +11,7 @@ use super::ops::Machine;
 use super::ops::attention::{Inputs, attention};
 use super::ops::encode::encode;
 use super::ops::norm::{Target, norm};
-use super::packing::{self, Floats};
+use super::packing;
 use super::weights::{Lines, Order, Packed, Weights};
 use super::{EngineOptions, IsaError, machine};
 
@@ -75,12 +75,8 @@ impl Trial {
         let (inputs, channels) = (order.inputs(), order.channels());
         let macs = geometry.output_rows() * order.taps() * inputs * channels;
         let values = Values::Float(wave(order.len()));
-        let file = packing::pack(
-            &[0; 32],
-            &[],
-            (&[RawWeight { name: String::new(), order, values }], None),
-            Floats::Quantized,
-        );
+        let raw = RawWeight { name: String::new(), order, values };
+        let file = packing::pack(&[0; 32], &[], vec![raw], None);
         let contents = packing::read(&file, &[0; 32]).expect("a file as it was written");
         let mut weights = Weights::new(Box::new(Lines::hold(&file)), contents.records);
         let values = wave(geometry.input_rows() * inputs);
@@ -218,7 +214,7 @@ mod tests {
                     order: order.clone(),
                     values: Values::Int8(weights.clone(), scales.clone()),
                 };
-                let file = packing::pack(&[0; 32], &[], (&[raw], None), Floats::Quantized);
+                let file = packing::pack(&[0; 32], &[], vec![raw], None);
                 let contents = packing::read(&file, &[0; 32]).unwrap();
                 let mut packed = Weights::new(Box::new(Lines::hold(&file)), contents.records);
                 let values: Vec<f32> = (0..size * size * inputs).map(|at| noise(at * 31 + 5)).collect();
