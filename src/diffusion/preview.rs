@@ -2,7 +2,7 @@
 //!
 //! The factors are fitted per pack (`quantize/preview.py`); for Stable Diffusion 1.x they are ComfyUI's.
 
-use ndarray::ArrayView3;
+use ndarray::{Array3, ArrayView3};
 use serde::Deserialize;
 
 use super::postprocess::{RgbImage, to_rgb};
@@ -35,11 +35,13 @@ impl LatentRgb {
     /// `latents` `[C, h, w]`, `C` the number of factors, as a picture of `w` x `h` pixels.
     pub fn project(&self, latents: ArrayView3<'_, f32>) -> RgbImage {
         let (_, height, width) = latents.dim();
-        let mixed = ndarray::Array3::from_shape_fn((3, height, width), |(colour, y, x)| {
-            let mixture = self.latent_rgb_factors.iter().enumerate();
-            self.latent_rgb_factors_bias[colour]
-                + mixture.map(|(channel, row)| row[colour] * latents[[channel, y, x]]).sum::<f32>()
-        });
+        let bias = self.latent_rgb_factors_bias;
+        let mut mixed = Array3::from_shape_fn((3, height, width), |(colour, ..)| bias[colour]);
+        for (row, channel) in self.latent_rgb_factors.iter().zip(latents.outer_iter()) {
+            for (&factor, mut plane) in row.iter().zip(mixed.outer_iter_mut()) {
+                plane.scaled_add(factor, &channel);
+            }
+        }
         to_rgb(mixed.view(), 1)
     }
 }
