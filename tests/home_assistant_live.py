@@ -140,7 +140,8 @@ def try_entities(broker: Broker) -> None:
           lambda: "fox" in (broker.state(picture, "prompt") or ""), 120)
     until("the picture has a time", lambda: (broker.state(picture) or "").startswith("20"))
     until("an event says so", lambda: broker.state(entity("event", "job"), "event_type") == '"succeeded"')
-    until("its duration is known", lambda: float(broker.state(entity("sensor", "last_duration")) or 0) > 0)
+    until("its duration is known",
+          lambda: broker.state(entity("sensor", "last_duration")) not in (None, "unknown", "0", "0.0"))
     first = broker.state(picture, "id")
     broker.call("button.press", entity("button", "again"))
     until("again makes another", lambda: broker.state(picture, "id") not in (None, first), 120)
@@ -173,7 +174,8 @@ def main() -> None:
     try:
         until("Home Assistant is there", lambda: broker.last.get("homeassistant/status") == "online", 900)
         daemon = subprocess.Popen([args.easeld, "serve"], env=environment, stderr=(folder / "easeld.log").open("w"))
-        shown = subprocess.run([args.easeld, "discovery", "show"], env=environment, check=True, stdout=subprocess.PIPE)
+        shown = subprocess.run([args.easeld, "discovery", "show"], env=environment, check=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         entities = [component["default_entity_id"] for component in json.loads(shown.stdout)["components"].values()]
         until(f"all {len(entities)} entities are known", lambda: all(broker.state(name) is not None for name in entities))
         try_entities(broker)
