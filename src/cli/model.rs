@@ -8,8 +8,10 @@ use clap::ValueEnum;
 use super::budget::Budget;
 use super::room;
 use crate::config::Settings;
+use crate::diffusion::presets::Room;
 use crate::engine::{Compute, EngineOptions, WeightSource};
 use crate::generator::{Generator, GeneratorOptions, Shelf};
+use crate::jobs::PackInfo;
 use crate::packs::{self, Pack};
 
 /// What the command line says over the configuration.
@@ -75,25 +77,38 @@ pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow
     Shelf::new(default, others.collect(), options).context("cannot open the model pack")
 }
 
-/// `[limits] max_pixels`, or what fits of it: a request for more is refused at the door, with both numbers, and `info` tells
-/// requesters before they ask.
-pub(super) fn fit_limits(settings: &mut Settings) {
-    let Ok(directory) = directory(settings, &Overrides::default()) else { return };
-    let options = options(settings, &Overrides::default(), &directory);
-    let asked = settings.limits.max_pixels;
-    match room::largest_picture(&directory, options.engine, asked) {
-        Ok(pixels) if pixels < asked => {
-            let mib = options.engine.memory.unwrap_or(0) >> 20;
-            tracing::warn!(
-                max_pixels = pixels,
-                "pictures of more than {pixels} pixels would take more than the {mib} MiB that [inference] memory leaves for \
-                 buffers: they are refused"
-            );
-            settings.limits.max_pixels = pixels;
+/// Finds out what of each pack fits into memory: a request for more is refused at the door, with both numbers, and `info` tells
+/// requesters before they ask. `[limits] max_pixels` becomes no more than what the roomiest pack can.
+pub(super) fn measure_room(settings: &mut Settings, packs: &mut [PackInfo]) {
+    let Ok(default) = directory(settings, &Overrides::default()) else { return };
+    let options = options(settings, &Overrides::default(), &default);
+    let most = settings.limits.max_pixels;
+    for (place, pack) in packs.iter_mut().enumerate() {
+        let found = if place == 0 {
+            Ok(default.clone())
+        } else {
+            packs::find(&pack.name, &settings.models.search_path())
+        };
+        let room = found
+            .map_err(anyhow::Error::from)
+            .and_then(|directory| room::of_pack(&directory, options.engine, most));
+        pack.defaults.room = room.unwrap_or_else(|error| {
+            tracing::warn!(model = pack.name, "what fits into memory is not known: {error:#}");
+            None
+        });
+        match &pack.defaults.room {
+            Some(Room::Pixels { pixels, bytes }) => tracing::warn!(
+                model = pack.name,
+                "pictures of more than {pixels} pixels would take more than the {} MiB that [inference] memory leaves for buffers: \
+                 they are refused",
+                bytes >> 20
+            ),
+            Some(Room::Nothing(why)) => tracing::error!(model = pack.name, "no picture can be made: {why}"),
+            None => {}
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!("what fits into memory is not known: {error:#}"),
     }
+    let roomiest = packs.iter().map(|pack| pack.defaults.room.as_ref().map_or(most, Room::pixels)).max();
+    settings.limits.max_pixels = roomiest.unwrap_or(most).clamp(1, most);
 }
 
 fn find(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Pack> {

@@ -5,27 +5,45 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::shapes::Shapes;
+use crate::diffusion::ports::ModelError;
+use crate::diffusion::presets::{DEFAULT_UNET, Room};
 use crate::engine::{Component, EngineOptions};
 
-/// The component with the largest buffers; the VAE works in bands.
-const UNET: &str = "unet";
-
-/// Most pixels of a picture of the pack in `directory` whose UNet keeps to `options.memory`; at most `max_pixels`. Nothing is
-/// run; weights that are not packed yet are packed.
+/// What of pictures of up to `max_pixels` of the pack in `directory` fits into `options.memory`; nothing where all do. The UNet
+/// decides: it has the largest buffers, as the VAE works in bands. Nothing is run; weights that are not packed yet are packed,
+/// or are the reason that nothing fits.
 ///
 /// # Errors
 /// The network cannot be read or planned.
-pub(super) fn largest_picture(
+pub(super) fn of_pack(
     directory: &Path,
     options: EngineOptions,
     max_pixels: usize,
+) -> anyhow::Result<Option<Room>> {
+    let Some(bytes) = options.memory else { return Ok(None) };
+    let mut unet = Component::open(directory, DEFAULT_UNET, options)?;
+    match largest_picture(&mut unet, directory, bytes, max_pixels) {
+        Ok(pixels) => Ok(Some(pixels)
+            .filter(|pixels| *pixels < max_pixels)
+            .map(|pixels| Room::Pixels { pixels, bytes })),
+        Err(error) => match error.downcast_ref::<ModelError>() {
+            Some(refused) if refused.no_memory => Ok(Some(Room::Nothing(refused.to_string()))),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Most pixels whose buffers take at most `allowed` bytes; at most `max_pixels`.
+fn largest_picture(
+    unet: &mut Component,
+    directory: &Path,
+    allowed: usize,
+    max_pixels: usize,
 ) -> anyhow::Result<usize> {
-    let Some(allowed) = options.memory else { return Ok(max_pixels) };
-    let mut unet = Component::open(directory, UNET, EngineOptions { memory: None, ..options })?;
     let mut pixels = max_pixels;
     // Buffers grow with the pixels, nearly: the second guess fits but for rounding.
     for _ in 0..4 {
-        let Some((side, needed)) = needed(&mut unet, directory, pixels)? else { return Ok(max_pixels) };
+        let Some((side, needed)) = needed(unet, directory, pixels)? else { return Ok(max_pixels) };
         if needed <= allowed {
             return Ok(if pixels == max_pixels { max_pixels } else { side * side });
         }
@@ -41,6 +59,6 @@ fn needed(unet: &mut Component, directory: &Path, pixels: usize) -> anyhow::Resu
     let multiple = 8 * own.pixels_per_latent();
     let side = (pixels.isqrt() / multiple).max(1) * multiple;
     let shapes = Shapes::of(directory, Some(side), Some(side))?;
-    let estimate = shapes.estimate(unet, UNET, 1).with_context(|| format!("{side} x {side}"))?;
+    let estimate = shapes.estimate(unet, DEFAULT_UNET, 1).with_context(|| format!("{side} x {side}"))?;
     Ok(estimate.map(|estimate| (side, estimate.buffers)))
 }

@@ -47,8 +47,8 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
     warn_of_readable_secrets(&settings);
     let starting = Notifier::from_env().starting("opening the model packs");
     let shelf = model::open_all(&settings, &Overrides::default())?;
-    let packs = shelf.pack_infos();
-    model::fit_limits(&mut settings);
+    let mut packs = shelf.pack_infos();
+    model::measure_room(&mut settings, &mut packs);
     drop(starting);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(async {

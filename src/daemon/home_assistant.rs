@@ -143,7 +143,10 @@ fn sizes(packs: &[PackInfo], limits: &Limits) -> Vec<String> {
     let multiple = pack.defaults.size_multiple.max(1);
     let scaled = |side: usize, (up, down): (usize, usize)| (side * up / down).div_ceil(multiple) * multiple;
     let sizes = SIZES.map(|factor| (scaled(preset.width, factor), scaled(preset.height, factor)));
-    let fits = |(width, height): &(usize, usize)| *width > 0 && width * height <= limits.max_pixels;
+    let fits = |(width, height): &(usize, usize)| {
+        let pixels = width * height;
+        *width > 0 && pixels <= limits.max_pixels && pack.defaults.no_memory(pixels).is_none()
+    };
     sizes.into_iter().filter(fits).map(|(width, height)| format!("{width}x{height}")).collect()
 }
 

@@ -62,6 +62,47 @@ pub struct PackDefaults {
     pub encodes: bool,
     /// How a mask is kept.
     pub masking: Masking,
+    /// What fits into memory, where that bounds anything.
+    pub room: Option<Room>,
+}
+
+/// How large pictures of a pack may be on this machine: known from its plans before anybody asks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// Buffers of `bytes`, all there are, hold a picture of `pixels`, as it is made.
+    Pixels {
+        /// Width times height.
+        pixels: usize,
+        /// For the buffers of its largest network.
+        bytes: usize,
+    },
+    /// Not one, for this reason, with numbers.
+    Nothing(String),
+}
+
+impl Room {
+    /// Most pixels of a picture.
+    pub fn pixels(&self) -> usize {
+        match self {
+            Room::Pixels { pixels, .. } => *pixels,
+            Room::Nothing(_) => 0,
+        }
+    }
+
+    /// What is said to whoever asks for a picture of `asked` pixels, whose sides are multiples of `multiple`.
+    fn refusal(&self, asked: usize, multiple: usize) -> String {
+        let (most, bytes) = match self {
+            Room::Pixels { pixels, bytes } => (*pixels, *bytes),
+            Room::Nothing(why) => return why.clone(),
+        };
+        // Buffers grow with the pixels.
+        let needed = (bytes as f64 * asked as f64 / most.max(1) as f64 / f64::from(1 << 20)).ceil();
+        let side = most.isqrt() / multiple * multiple;
+        format!(
+            "its buffers would take about {needed} MiB, and [inference] memory leaves {} MiB for them: at most {most} pixels, such as {side}x{side}",
+            bytes >> 20
+        )
+    }
 }
 
 /// How the pack's UNet keeps what a mask says stays.
@@ -90,6 +131,7 @@ impl PackDefaults {
             tiny_vae: false,
             encodes: false,
             masking: Masking::Blend,
+            room: None,
         }
     }
 
@@ -147,6 +189,19 @@ impl PackDefaults {
     pub fn with_encoder(mut self, encodes: bool, masking: Masking) -> Self {
         (self.encodes, self.masking) = (encodes, masking);
         self
+    }
+
+    /// The same on a machine whose memory bounds its pictures.
+    #[must_use]
+    pub fn with_room(mut self, room: Option<Room>) -> Self {
+        self.room = room;
+        self
+    }
+
+    /// What is said of a picture that is made at so many pixels and does not fit into memory; nothing of one that does.
+    pub fn no_memory(&self, made: usize) -> Option<String> {
+        let room = self.room.as_ref().filter(|room| made > room.pixels())?;
+        Some(room.refusal(made, self.size_multiple))
     }
 
     /// The same with one more preset.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ndarray::{ArrayD, ArrayViewD};
 
+use super::budget::NoMemory;
 use super::network::Network;
 use super::typed::Input;
 use super::{EngineOptions, machine};
@@ -76,10 +77,10 @@ impl Component {
     }
 
     /// What [`Component::run`] with these inputs would take, without running it; nothing where that is not known before: in
-    /// f32, or in bands. Weights that are not packed yet are packed.
+    /// f32, or in bands. Weights that are not packed yet are packed. Buffers may be larger than [`EngineOptions::memory`].
     ///
     /// # Errors
-    /// Those of reading and planning the graph.
+    /// Those of reading and planning the graph; `no_memory` where packing would take more than there is.
     pub fn estimate(
         &mut self,
         inputs: &[(&str, ArrayViewD<'_, f32>)],
@@ -101,6 +102,7 @@ impl Component {
     }
 
     fn error(&self, error: &anyhow::Error) -> ModelError {
-        ModelError::new(self.0.component(), format!("{error:#}"))
+        let no_memory = NoMemory::caused(error);
+        ModelError { no_memory, ..ModelError::new(self.0.component(), format!("{error:#}")) }
     }
 }

@@ -103,7 +103,7 @@ fn into_rank<D: Dimension>(
             })
         })
         .map_err(|error| {
-            let no_memory = error.chain().any(|cause| cause.is::<NoMemory>());
+            let no_memory = NoMemory::caused(&error);
             ModelError { no_memory, ..ModelError::new(component, format!("{error:#}")) }
         })
 }

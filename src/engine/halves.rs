@@ -10,7 +10,8 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto::Value};
 use tract_onnx::tensor::load_tensor;
 
-const HALVES: [i32; 2] = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
+/// Data types of half precision.
+pub(super) const HALVES: [i32; 2] = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
 const FLOAT: i32 = DataType::Float as i32;
 
 /// Makes every half of `proto` an f32: tensors, inputs, outputs, casts. A half that the graph casts before it is used is what

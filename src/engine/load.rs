@@ -272,13 +272,18 @@ fn dequantized(
     if let [scale] = scales[..] {
         scales = vec![scale; order.channels()];
     }
+    if zero.iter().all(|zero| *zero == offset) {
+        let bytes = codes.try_as_plain_ram()?;
+        // -128 would overflow pairs of products on some instruction sets; no quantizer of ours writes it.
+        let signed = |code: i32| (code - offset).clamp(-127, 127) as i8;
+        let codes = match offset {
+            0 => bytes.as_slice::<i8>()?.iter().map(|code| signed(i32::from(*code))).collect(),
+            _ => bytes.as_slice::<u8>()?.iter().map(|code| signed(i32::from(*code))).collect(),
+        };
+        return Ok(Values::Int8(codes, scales));
+    }
     let wide = codes.cast_to::<i32>()?;
     let wide = wide.try_as_plain_ram()?.as_slice::<i32>()?;
-    if zero.iter().all(|zero| *zero == offset) {
-        // -128 would overflow pairs of products on some instruction sets; no quantizer of ours writes it.
-        let codes = wide.iter().map(|code| (code - offset).clamp(-127, 127) as i8);
-        return Ok(Values::Int8(codes.collect(), scales));
-    }
     let mut floats = vec![0.0; wide.len()];
     order.each(|at, channel, _, _| {
         let zero = if zero.len() == 1 { zero[0] } else { zero[channel] };

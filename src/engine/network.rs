@@ -75,7 +75,7 @@ impl Network {
             component: component.to_owned(),
             path: path.to_owned(),
             compute: options.compute,
-            reading: Reading { source: options.weights, check_all: false },
+            reading: Reading { source: options.weights, check_all: false, pack_within: options.memory },
             machine,
             learned: Arc::default(),
             only_input: None,
@@ -131,8 +131,11 @@ impl Network {
 
     /// What a run for these inputs will take, by the plan alone: none of its memory is there yet.
     pub(super) fn estimate(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<Estimate>> {
-        let rows = self.token_rows(inputs)?;
-        self.plan(&with_rows(inputs, rows.as_ref()))?;
+        // It is asked what it would take, not whether it may.
+        let memory = self.memory.take();
+        let planned = self.token_rows(inputs).and_then(|rows| self.plan(&with_rows(inputs, rows.as_ref())));
+        self.memory = memory;
+        planned?;
         let weights = self.packed.as_ref().map_or(0, PackedModel::bytes);
         Ok(self.planned.as_ref().and_then(|planned| match &planned.runner {
             Runner::Own(plan) => Some(Estimate { buffers: plan.bytes(), weights, work: plan.work() }),

@@ -5,7 +5,7 @@
 //! another name, synced, made read-only, renamed.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{BufWriter, Cursor, Read, Seek, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,11 @@ use tract_onnx::pb::ModelProto;
 
 use super::load::Taken;
 use super::packing::{self, Contents, Floats, Packing};
+use super::skeleton::Skeleton;
 use super::streamed::Streamed;
 use super::token_table::{self, RawTable, Table};
 use super::weights::{Lines, Mapped, Record, Source, Weights};
-use super::{WeightSource, layer_norms, load, quantizers};
+use super::{WeightSource, budget, layer_norms, load, quantizers};
 
 /// The packed file's name beside `model.onnx`.
 const NAME: &str = "model.packed";
@@ -43,6 +44,8 @@ pub(super) struct Reading {
     /// Weights that are streamed are checked when they are read; this has all of them checked at once, as those of a
     /// mapped file are.
     pub(super) check_all: bool,
+    /// Bytes that packing may take; nothing: as many as it needs.
+    pub(super) pack_within: Option<usize>,
 }
 
 impl PackedModel {
@@ -56,6 +59,7 @@ impl PackedModel {
                 Err(error) => tracing::info!(file = %place.display(), "packing again: {error:#}"),
             }
         }
+        budget::check_packing(Skeleton::open(path)?.packing_bytes(path), reading.pack_within)?;
         let unpacked = Unpacked::read(path)?;
         for place in &places {
             let written = write(place, |file| unpacked.write(file, &source));
@@ -114,7 +118,7 @@ impl PackedModel {
 pub fn prepare(directory: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
     let mut places = Vec::new();
     for path in networks(directory)? {
-        let reading = Reading { source: WeightSource::Mapped, check_all: true };
+        let reading = Reading { source: WeightSource::Mapped, check_all: true, pack_within: None };
         let packed = PackedModel::open(&path, reading).with_context(|| path.display().to_string())?;
         places.push(
             packed.place.with_context(|| format!("no place to write the weights of {}", path.display()))?,
@@ -146,23 +150,31 @@ fn digest(path: &Path) -> anyhow::Result<[u8; 32]> {
             count => hasher.update(&block[..count]),
         }
     }
-    let directory = path.parent().context("a file in no directory")?;
-    let mut others: Vec<_> = directory.read_dir()?.collect::<Result<_, _>>()?;
-    others.sort_by_key(std::fs::DirEntry::file_name);
-    for other in others {
-        let (name, metadata) = (other.file_name(), other.metadata()?);
-        let name = name.to_string_lossy();
-        let known =
-            [".onnx", ".json", ".txt", ".md", ".packed", ".tmp"].iter().any(|end| name.ends_with(end));
-        if known || !metadata.is_file() {
-            continue;
-        }
+    for (name, metadata) in external_data(path)? {
         let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        hasher.update(other.file_name().as_encoded_bytes());
+        hasher.update(name.as_encoded_bytes());
         hasher.update(metadata.len().to_le_bytes());
         hasher.update(changed.map_or(0, |time| time.as_nanos()).to_le_bytes());
     }
     Ok(hasher.finalize().into())
+}
+
+/// The files beside the model that may hold its external data, by name.
+fn external_data(path: &Path) -> anyhow::Result<Vec<(OsString, Metadata)>> {
+    let directory = path.parent().context("a file in no directory")?;
+    let mut found = Vec::new();
+    for other in directory.read_dir()? {
+        let other = other?;
+        let (name, metadata) = (other.file_name(), other.metadata()?);
+        let text = name.to_string_lossy();
+        let known =
+            [".onnx", ".json", ".txt", ".md", ".packed", ".tmp"].iter().any(|end| text.ends_with(end));
+        if !known && metadata.is_file() {
+            found.push((name, metadata));
+        }
+    }
+    found.sort_by(|(one, _), (two, _)| one.cmp(two));
+    Ok(found)
 }
 
 /// Where the packed file may lie, in the order of preference.

@@ -18,6 +18,7 @@ use tract_onnx::pb::{ModelProto, TensorProto, ValueInfoProto};
 use tract_onnx::tensor::load_tensor;
 
 use super::check::check;
+use super::halves::HALVES;
 
 /// Inline tensors of as many bytes stay in the file.
 const LARGE: u64 = 4096;
@@ -76,6 +77,18 @@ impl Skeleton {
     /// Bytes of initializer `index`, if it stays in a file.
     pub(super) fn bytes_of(&self, index: usize) -> u64 {
         self.places.get(index).and_then(Option::as_ref).map_or(0, |place| place.bytes)
+    }
+
+    /// Bytes of memory that packing the network takes at most: what reading `path` leaves there, and several copies of the largest
+    /// tensor, as weights are packed one after the other.
+    pub(super) fn packing_bytes(&self, path: &Path) -> u64 {
+        const COPIES: u64 = 6;
+        let resident = |place: &Place| {
+            let inline = if place.file == path { 2 * place.bytes } else { 0 }; // the file, and what is decoded of it
+            inline + if HALVES.contains(&place.data_type) { 2 * place.bytes } else { 0 }
+        };
+        let largest = self.places.iter().flatten().map(|place| place.bytes).max().unwrap_or(0);
+        self.places.iter().flatten().map(resident).sum::<u64>() + COPIES * largest
     }
 
     /// Files beside the model that hold tensors.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use super::defaults::ConfigReport;
 use super::status::{API, ErrorBody, JobStatus, Phase};
 use super::{JobId, PackInfo, schema};
+use crate::diffusion::presets::Room;
 use crate::diffusion::request::Limits;
 
 /// What the node is doing, in one word.
@@ -128,6 +129,9 @@ pub struct ModelReport {
     pub height: usize,
     /// Sizes are multiples of this.
     pub size_multiple: usize,
+    /// Most pixels of a picture that memory has room for, where that bounds any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pixels: Option<usize>,
     /// Default steps.
     pub steps: usize,
     /// Default guidance.
@@ -146,6 +150,7 @@ impl ModelReport {
             width: default.width,
             height: default.height,
             size_multiple: pack.defaults.size_multiple,
+            max_pixels: pack.defaults.room.as_ref().map(Room::pixels),
             steps: default.steps,
             guidance_scale: default.guidance_scale,
             presets: pack.defaults.names().map(str::to_owned).collect(),

@@ -100,6 +100,9 @@ fn cgroups(version_1: &str, version_2: &str) -> Finding {
     if has_2 || has_1 {
         return Finding::ok("cgroups", "the kernel can limit memory (MemoryMax= of the unit)");
     }
+    if version_1.is_empty() && version_2.is_empty() {
+        return Finding::ok("cgroups", "not known: neither /proc/cgroups nor /sys/fs/cgroup can be read");
+    }
     Finding::warn(
         "cgroups",
         "the kernel does not limit memory by control group: MemoryMax= of the unit says nothing",

@@ -161,7 +161,7 @@ pub(super) fn schedule_error(error: SchedulerError) -> FieldError {
 }
 
 /// (width, height, magnification): both sides, magnified, multiples of what the architecture needs and together within
-/// `max_pixels`. Where none is given, a picture to begin from keeps its shape at the pack's own number of pixels.
+/// `max_pixels` and what memory there is. Where none is given, a picture to begin from keeps its shape at the pack's own number of pixels.
 pub(super) fn size(
     width: Option<u64>,
     height: Option<u64>,
@@ -190,8 +190,12 @@ pub(super) fn size(
             return Err(invalid(field, pixels, format!("a multiple of {needed} pixels at this size")));
         }
     }
-    // The pack's own size passes: its owner chose the pack, a requester did not ask for anything.
     let made = (width * magnification).saturating_mul(height * magnification);
+    // Of the pack's own size as well: it would be refused all the same, after its turn came.
+    if let Some(message) = pack.no_memory(made) {
+        return Err(FieldError::new("no_memory", "width", format!("{width}x{height}"), message));
+    }
+    // The pack's own size passes: its owner chose the pack, a requester did not ask for anything.
     if asked && made > limits.max_pixels {
         let averaged = match magnification {
             1 => String::new(),

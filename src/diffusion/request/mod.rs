@@ -159,7 +159,7 @@ impl GenerationRequest {
     ///
     /// # Errors
     /// The first field that breaks a bound, in the order of [`RawRequest`]'s fields. Codes: `missing_field`,
-    /// `too_long`, `too_large`, `invalid_value`, `unsupported`.
+    /// `too_long`, `too_large`, `no_memory`, `invalid_value`, `unsupported`.
     pub fn new(
         mut raw: RawRequest,
         limits: &Limits,

@@ -1,7 +1,7 @@
 //! Bounds of requests, each on both sides.
 
 use super::*;
-use crate::diffusion::presets::{Masking, Preset};
+use crate::diffusion::presets::{Masking, Preset, Room};
 
 fn pack() -> PackDefaults {
     let preset = Preset {
@@ -150,6 +150,25 @@ fn pictures_below_the_packs_smallest_size_are_made_larger() {
     assert!(error.message.contains("multiple of 8"), "{error}");
     let error = size(1024, 1).expect_err("131072 x 128");
     assert_eq!(error.code, "too_large");
+}
+
+#[test]
+fn pictures_that_do_not_fit_into_memory_are_refused_with_numbers_the_packs_own_size_too() {
+    let check = |room: Room, side: Option<u64>| {
+        let raw = RawRequest { width: side, height: side, ..raw("a fox") };
+        let request = GenerationRequest::new(raw, &Limits::default(), &pack().with_room(Some(room)), || 0);
+        request.map(|request| request.width)
+    };
+    let room = |pixels| Room::Pixels { pixels, bytes: 32 << 20 };
+    assert_eq!(check(room(64 * 64), None), Ok(64));
+    let error = check(room(40 * 40), Some(128)).expect_err("ten times as much");
+    assert_eq!((error.code, error.field.as_str(), error.value.as_str()), ("no_memory", "width", "128x128"));
+    assert!(error.message.contains("about 328 MiB") && error.message.contains("leaves 32 MiB"), "{error}");
+    assert!(error.message.ends_with("at most 1600 pixels, such as 32x32"), "{error}");
+    let error = check(room(40 * 40), None).expect_err("its own size");
+    assert_eq!(error.code, "no_memory");
+    let error = check(Room::Nothing("not packed".to_owned()), Some(16)).expect_err("nothing fits");
+    assert_eq!((error.code, error.message.as_str()), ("no_memory", "not packed"));
 }
 
 #[test]
