@@ -46,7 +46,7 @@ fn the_printed_defaults_are_a_valid_configuration() {
 fn a_bad_configuration_exits_78_and_names_file_key_value_and_remedy() {
     let dir = TempDir::new().unwrap();
     let absent = dir.path().join("absent.toml").display().to_string();
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 14] = [
         ("[mqtt]\nurl = \"http://x\"\n", &["mqtt.url", "http://x"]),
         ("[mqtt]\nurl = \"mqtt://me:secret@host\"\n", &["mqtt.url", "username"]),
         ("[mqtt]\npassword = \"secret\"\n", &["mqtt.password", "password_file"]),
@@ -58,6 +58,18 @@ fn a_bad_configuration_exits_78_and_names_file_key_value_and_remedy() {
         ("[limits]\nmax_steps = 0\n", &["limits.max_steps", "= 0", "from 1 to 1000"]),
         ("[inference]\nmemory = \"lots\"\n", &["inference.memory", "lots", "auto"]),
         ("[inference]\nvae_tile = \"small\"\n", &["inference.vae_tile", "small", "off", "64 MiB"]),
+        (
+            "[power]\nwarm_c = 90\nhot_c = 80\n",
+            &["config.toml:3: power.hot_c = 80", "above warm_c, which is 90"],
+        ),
+        (
+            "[mqtt]\nurl = \"http://x\"\n[limits]\nmax_steps = 0\nmax_stpes = 4\n",
+            &[
+                "config.toml:2: mqtt.url",
+                "config.toml:4: limits.max_steps",
+                "config.toml:5: limits.max_stpes",
+            ],
+        ),
         ("this is not TOML", &["line 1"]),
     ];
     for (content, wanted) in cases {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The node's name in these tests.
 pub(crate) const NODE: &str = "desk";
 /// Start-up, a stop, a log line: what takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "x86_64") { 60 } else { 600 });
 
 /// A daemon that is killed on drop.
 #[derive(Debug)]
@@ -24,7 +24,14 @@ pub(crate) struct Daemon {
 
 /// `easeld` with nothing of the tester's environment.
 pub(crate) fn easeld() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_easeld"));
+    easeld_under(&[])
+}
+
+/// The same as the last arguments of another command, which has to become it (`exec`): `["taskset", "--cpu-list", "0"]`.
+pub(crate) fn easeld_under(wrapper: &[&str]) -> Command {
+    let words = [wrapper, &[env!("CARGO_BIN_EXE_easeld")]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
     command
 }
@@ -37,7 +44,9 @@ pub(crate) fn pack() -> PathBuf {
 
 fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
     let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
-    let mut command = easeld();
+    let under: Vec<&str> =
+        more.iter().filter(|(name, _)| name == "--under").flat_map(|(_, words)| words.split('\n')).collect();
+    let mut command = easeld_under(&under);
     command
         .arg("serve")
         .args(more.iter().filter(|(name, _)| name == "--config").flat_map(|(name, value)| [name, value]))
@@ -52,7 +61,8 @@ fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
 }
 
 impl Daemon {
-    /// Starts `easeld serve` against the broker at `url` with `more` in the environment.
+    /// Starts `easeld serve` against the broker at `url` with `more` in the environment; `--config` names a file, `--under` the
+    /// words, a line each, of a command that becomes easeld.
     pub(crate) fn start(url: &str, more: &[(&str, &str)]) -> Daemon {
         Daemon::start_in(TempDir::new().expect("a temporary directory"), url, more)
     }
