@@ -12,6 +12,7 @@ mod rules;
 #[path = "tidy/source.rs"]
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,9 @@ use rules::Complaint;
 const SOURCE_LINES_MAX: usize = 400;
 /// Longest file of tests: a story with its own cast may take a little more.
 const TEST_LINES_MAX: usize = 500;
+
+/// The bundled model, which everybody's checkout has: bytes without what is packed from it and without its README's pictures.
+const MODEL_BYTES_MAX: u64 = 28_000_000;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -134,6 +138,23 @@ fn paths_named_in_the_documents_exist() {
             root().join(named).exists() || root().join(beside).exists()
         })
     });
+}
+
+#[test]
+fn tests_named_in_the_documents_exist() {
+    let mut code = files("src", &[".rs"]);
+    code.extend(files("tests", &[".rs", ".py"]));
+    code.extend(files("quantize", &[".py"]));
+    let names: BTreeSet<String> = code.iter().flat_map(|path| source::functions(&read(path))).collect();
+    let promises = ["docs/budgets.md", "docs/reliability.md"].map(PathBuf::from);
+    check(&promises, |_, text| rules::tests(text, |name| names.contains(name)));
+}
+
+#[test]
+fn the_bundled_model_stays_small() {
+    let all = files("models/emoji", &[".onnx", ".json", ".txt", ".toml", "LICENSE"]);
+    let bytes: u64 = all.iter().map(|path| fs::metadata(root().join(path)).unwrap().len()).sum();
+    assert!((1_000_000..=MODEL_BYTES_MAX).contains(&bytes), "{bytes} bytes in {} files", all.len());
 }
 
 #[test]

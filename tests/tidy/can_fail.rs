@@ -95,3 +95,13 @@ fn a_dependency_without_a_reason_is_found() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\n# --- service ---\nbytes = \"1\"\n# settings\nserde = \"1\"\n\ntoml = \"1\"\nhalf = \"2\" # f16\n[features]\na = []\n";
     assert_eq!(lines(&dependencies(manifest)), [5, 9]);
 }
+
+#[test]
+fn a_test_that_is_not_there_is_found() {
+    let known =
+        super::source::functions("    fn a_job_that_ends() {}\nasync def test_the_page_opens(page):\n");
+    assert_eq!(known, ["a_job_that_ends", "test_the_page_opens"]);
+    let check = |text: &str| lines(&tests(text, |name| known.iter().any(|other| other == name)));
+    assert_eq!(check("| a | `serve`: `a_job_that_ends`, `a_job_that_never_ends` |\n"), [1]);
+    assert_eq!(check("\n`test_the_page_opens` `max_pixels` `EASELD_LOG_A_B_C` a_b_c_d\n"), []);
+}

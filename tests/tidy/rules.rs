@@ -209,6 +209,20 @@ pub(crate) fn paths(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Complaint>
     found
 }
 
+/// Tests in backticks, known by their long names, that `exists` does not know.
+pub(crate) fn tests(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Complaint> {
+    let is_name = |word: &str| {
+        word.matches('_').count() >= 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let missing = line.split('`').skip(1).step_by(2).filter(|word| is_name(word) && !exists(word));
+        found.extend(missing.map(|name| complaint(number + 1, format!("no test is called {name}"))));
+    }
+    found
+}
+
 /// Dependencies in `Cargo.toml` without a comment right above or behind them.
 pub(crate) fn dependencies(manifest: &str) -> Vec<Complaint> {
     let mut found = Vec::new();

@@ -114,3 +114,14 @@ fn inline_tests_are_cut_off() {
     assert_eq!(before_tests(text), "fn a() {}\n");
     assert_eq!(before_tests("fn a() {}\n"), "fn a() {}\n");
 }
+
+/// Names of the functions that a file of Rust or Python defines.
+pub(crate) fn functions(text: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let rest = line.trim_start();
+        let rest =
+            ["fn ", "async fn ", "def ", "async def "].iter().find_map(|word| rest.strip_prefix(word))?;
+        Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+    };
+    text.lines().filter_map(name).collect()
+}
