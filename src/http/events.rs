@@ -27,10 +27,8 @@ use crate::jobs::status::API;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Before the first word a browser waits so long, in milliseconds, until it tries again after a break.
 const RETRY_MS: u32 = 2000;
-/// `state` is told at most this often,
+/// `state` is told at most this often, and where many listen with the batch that it falls into (`news`).
 const STATE_EVERY: Duration = Duration::from_millis(500);
-/// and this much more rarely for each listener: with a thousand of them, every one and a half seconds.
-const STATE_EVERY_EACH: Duration = Duration::from_millis(1);
 /// Seconds after which a listener that was turned away may try again.
 const TURNED_AWAY_S: u64 = 10;
 
@@ -95,9 +93,8 @@ pub(super) async fn tell_states(shared: Arc<Shared>) {
     let mut due = Instant::now();
     while states.changed().await.is_ok() {
         sleep_until(due).await;
-        let listeners = shared.news.listeners();
-        due = Instant::now() + STATE_EVERY + STATE_EVERY_EACH * listeners;
-        if listeners > 0 {
+        due = Instant::now() + STATE_EVERY;
+        if shared.news.has_listeners() {
             let report = states.borrow_and_update().clone();
             shared.news.passing("state", &report);
         } else {

@@ -1,7 +1,11 @@
 //! What happens, told to all listeners at once: one piece of text for everybody, and one for what happens at about the same time.
 //!
 //! Server-sent events (WHATWG HTML, section 9.2). What a listener must not miss (how jobs begin and end, pictures that go) is kept for
-//! those that come back with `Last-Event-ID`; states and previews are only worth something when they are new.
+//! those that come back with `Last-Event-ID`; states and previews are only worth something when they are new, and of several that
+//! wait the newest goes out alone.
+//!
+//! Nearly all that an event costs is a write to each listener's socket. So what is told rests after each batch, the longer the more
+//! listen: all of them together take the same small share of one core, however many they are and however much happens.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +24,11 @@ use crate::jobs::status::Phase;
 
 /// Events that a slow listener may be behind; with more it is told to look anew.
 const BEHIND: usize = 64;
-/// What happens within this time goes out together: waking a thousand listeners is what costs.
+/// What happens within this time goes out together,
 const TOGETHER: Duration = Duration::from_millis(50);
+/// and after each batch nothing does for so long for each listener: a write to one takes some 15 microseconds of a core, so that
+/// telling them all takes at most about a 70th of one.
+const REST_EACH: Duration = Duration::from_millis(1);
 /// Events kept for listeners that come back.
 const KEPT: usize = 256;
 
@@ -33,6 +40,8 @@ pub(super) struct Frame {
     pub(super) text: Bytes,
     /// The job that has ended with it.
     ended: Option<JobId>,
+    /// Its kind, if a newer one of the same kind takes its place.
+    passing: Option<&'static str>,
 }
 
 /// Events that go out together.
@@ -187,16 +196,17 @@ impl News {
     }
 
     /// An event that is only worth something while it is new.
-    pub(super) fn passing(&self, kind: &str, body: &impl Serialize) {
+    pub(super) fn passing(&self, kind: &'static str, body: &impl Serialize) {
         self.say(kind, body, false, None);
     }
 
-    fn say(&self, kind: &str, body: &impl Serialize, keep: bool, ended: Option<JobId>) {
+    fn say(&self, kind: &'static str, body: &impl Serialize, keep: bool, ended: Option<JobId>) {
         let mut inner = self.lock();
         let number = inner.next;
         inner.next += 1;
         let text = event(kind, Some(&format!("{}-{number}", self.start)), body);
-        let frame = Arc::new(Frame { number, text, ended });
+        let passing = (!keep).then_some(kind);
+        let frame = Arc::new(Frame { number, text, ended, passing });
         if keep {
             if inner.kept.len() == KEPT {
                 inner.kept.pop_front();
@@ -205,6 +215,7 @@ impl News {
         }
         let heard = inner.sender.as_ref().is_some_and(|sender| sender.receiver_count() > 0);
         if heard {
+            inner.pending.retain(|waiting| waiting.passing.is_none() || waiting.passing != passing);
             inner.pending.push(frame);
             self.bell.notify_one();
         }
@@ -215,19 +226,20 @@ impl News {
         loop {
             self.bell.notified().await;
             sleep(TOGETHER).await;
-            let mut inner = self.lock();
-            if inner.sender.is_none() {
-                return;
+            {
+                let mut inner = self.lock();
+                if inner.sender.is_none() {
+                    return;
+                }
+                inner.tell();
             }
-            inner.tell();
+            sleep(REST_EACH * self.listeners()).await;
         }
     }
 
-    /// From now on, and from `last` on as far as that is kept; `None` once the daemon stops.
+    /// From the next batch on, and from `last` on as far as that is kept; `None` once the daemon stops.
     pub(super) fn subscribe(&self, last: Option<&str>) -> Option<Subscription> {
-        let mut inner = self.lock();
-        // What waits is for those that listen already; a newcomer would hear it twice.
-        inner.tell();
+        let inner = self.lock();
         let receiver = inner.sender.as_ref()?.subscribe();
         let last =
             last.and_then(|last| last.strip_prefix(&self.start)?.strip_prefix('-')?.parse::<u64>().ok());
@@ -236,7 +248,9 @@ impl News {
         };
         let forgotten =
             inner.kept.len() == KEPT && inner.kept.front().is_some_and(|first| first.number > last + 1);
-        let missed = inner.kept.iter().filter(|frame| frame.number > last).cloned();
+        // What waits is in the next batch.
+        let told = inner.pending.first().map_or(inner.next, |frame| frame.number);
+        let missed = inner.kept.iter().filter(|frame| frame.number > last && frame.number < told).cloned();
         let missed = if forgotten { Vec::new() } else { missed.collect() };
         Some(Subscription { missed, complete: !forgotten, receiver })
     }
@@ -323,6 +337,41 @@ mod tests {
         }
         news.close();
         assert!(news.subscribe(None).is_none());
+    }
+
+    #[tokio::test]
+    async fn of_what_passes_the_newest_goes_out_and_who_comes_meanwhile_hears_it_once() {
+        let news = News::new();
+        let mut first = news.subscribe(None).expect("open");
+        news.passing("state", &json!({"step": 1}));
+        news.deleted(&id("a"));
+        news.preview(&id("j"), Bytes::new());
+        news.passing("state", &json!({"step": 2}));
+        let mut second = news.subscribe(Some(&format!("{}-1", news.start))).expect("open");
+        assert!(second.missed.is_empty() && second.complete, "it comes with the batch");
+        news.lock().tell();
+        for listener in [&mut first, &mut second] {
+            let heard = listener.receiver.recv().await.expect("a batch");
+            let text = String::from_utf8_lossy(&heard.text).into_owned();
+            let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+            assert_eq!(kinds, ["deleted", "preview", "state"]);
+            assert!(text.contains("\"step\":2") && listener.receiver.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_more_listen_the_more_rarely_they_are_told() {
+        let news = Arc::new(News::new());
+        let mut crowd: Vec<_> = (0..300).map(|_| news.subscribe(None).expect("open").receiver).collect();
+        let telling = tokio::spawn(news.clone().tell());
+        let began = tokio::time::Instant::now();
+        for _ in 0..3 {
+            news.passing("state", &json!({}));
+            crowd[0].recv().await.expect("a batch");
+        }
+        let took = began.elapsed();
+        assert!(took >= 3 * TOGETHER + 2 * 300 * REST_EACH, "{took:?}");
+        telling.abort();
     }
 
     #[test]
