@@ -95,3 +95,43 @@ fn a_rendition_that_the_broker_does_not_take_is_made_smaller_or_left_out() {
     let left = Listener::start(s.broker.port(), "easel/desk/image/waveshare-7in3-e6", &[]);
     assert!(left.during(std::time::Duration::from_secs(2)).is_empty());
 }
+
+#[test]
+fn a_request_says_which_renditions_it_wants() {
+    let s = setup(Mosquitto::start(), "trmnl");
+    let of = |name: &str| format!("easel/desk/image/{name}");
+    let ask = |request: serde_json::Value| {
+        publish(s.broker.port(), GENERATE, request.to_string().as_bytes(), &[]);
+        s.listener.word(&format!("easel/desk/job/{}", request["id"].as_str().unwrap()), "succeeded");
+    };
+    let retained = |name: &str| {
+        let late = Listener::start(s.broker.port(), &format!("easel/desk/image/{name}/meta"), &[]);
+        late.during(std::time::Duration::from_secs(1)).pop().map(|meta| meta.json()["id"].clone())
+    };
+    ask(serde_json::json!({"id": "own", "prompt": "a fox", "seed": 1}));
+    ask(serde_json::json!({"id": "other", "prompt": "a fox", "seed": 1, "renditions": ["awtrix", "jpeg"]}));
+    ask(serde_json::json!({"id": "none", "prompt": "a fox", "seed": 1, "renditions": []}));
+    assert_eq!(retained("trmnl"), Some("own".into()));
+    assert_eq!(retained("awtrix"), Some("other".into()));
+    assert_eq!(retained("jpeg"), Some("other".into()));
+    // A panel's picture goes with the job that made it, although a newer one has other panels.
+    publish(s.broker.port(), "easel/desk/delete", b"other", &[]);
+    s.listener.wait("nothing", |m| m.topic == of("jpeg") && m.payload.is_empty());
+    assert_eq!((retained("jpeg"), retained("trmnl")), (None, Some("own".into())));
+    publish(s.broker.port(), GENERATE, br#"{"id":"typo","prompt":"a fox","renditions":["jpgg"]}"#, &[]);
+    let rejected = s.listener.on("easel/desk/job/typo").json();
+    assert_eq!(
+        (&rejected["status"], &rejected["error"]["field"]),
+        (&"rejected".into(), &"renditions".into())
+    );
+    assert!(rejected["error"]["message"].as_str().unwrap().contains("`jpeg`"), "{rejected}");
+    // A default for requests that do not say, as Home Assistant's select sets it.
+    publish(s.broker.port(), "easel/desk/set/renditions", b"jpeg", &[]);
+    s.listener.wait("the default", |m| m.topic == "easel/desk/config" && m.json()["renditions"] == "jpeg");
+    ask(serde_json::json!({"id": "set", "prompt": "a fox", "seed": 1}));
+    assert_eq!((retained("jpeg"), retained("trmnl")), (Some("set".into()), Some("own".into())));
+    publish(s.broker.port(), "easel/desk/set/renditions", b"jpgg", &[]);
+    s.listener.wait("why not", |m| {
+        m.topic == "easel/desk/config" && m.json()["error"].as_str().is_some_and(|why| why.contains("jpgg"))
+    });
+}

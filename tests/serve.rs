@@ -241,7 +241,7 @@ fn every_bad_request_is_rejected_on_its_own_topic_and_the_daemon_stays_up() {
         ("weight", json!({"prompt": "a", "negative_prompt": "(a:1e9)"}), "invalid_value", "negative_prompt"),
         ("preset", json!({"prompt": "a", "preset": "best"}), "invalid_value", "preset"),
         ("model", json!({"prompt": "a", "model": "sd35"}), "invalid_value", "model"),
-        ("later", json!({"prompt": "a", "renditions": ["panel"]}), "unsupported", "renditions"),
+        ("rendition", json!({"prompt": "a", "renditions": ["panel"]}), "invalid_value", "renditions"),
     ];
     for (id, mut request, code, field) in cases {
         request["id"] = json!(id);

@@ -22,7 +22,7 @@ pub(super) struct SchemaArgs {
 pub(super) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
     logging::init("error")?;
     let settings = Settings::load(args.config.as_deref())?;
-    let schema = schema::request(&settings.limits.for_requests(), &[]);
+    let schema = schema::request(&settings.limits.for_requests(), &[], &settings.rendition_names());
     println!("{}", serde_json::to_string_pretty(&schema)?);
     Ok(())
 }

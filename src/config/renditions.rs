@@ -19,6 +19,15 @@ rotation = 180
 dither = \"stucki\"
 ";
 
+impl Settings {
+    /// Names of all profiles, those that are published unless a request says otherwise first.
+    pub fn rendition_names(&self) -> Vec<String> {
+        let own = &self.display.renditions;
+        let others = self.profiles.iter().map(|profile| &profile.name).filter(|name| !own.contains(name));
+        own.iter().chain(others).cloned().collect()
+    }
+}
+
 /// Reads both sections, the profiles first: the list may name them.
 pub(super) fn read_renditions(reader: &mut Reader, settings: &mut Settings) {
     let mut left = reader.take_all(SECTION);

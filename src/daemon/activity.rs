@@ -29,6 +29,8 @@ pub(super) struct Running {
     pub(super) reply: Option<Reply>,
     /// It came over the fleet's topic.
     pub(super) fleet: bool,
+    /// Renditions that its request names.
+    pub(super) renditions: Option<Vec<String>>,
     /// What its picture shows.
     pub(super) prompt: String,
     /// Asks it to stop.
@@ -76,6 +78,7 @@ impl Running {
             id: waiting.id.clone(),
             reply,
             fleet: waiting.fleet,
+            renditions: None,
             prompt: request.prompt.clone(),
             stop,
             cost: waiting.cost.clone(),

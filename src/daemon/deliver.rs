@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use super::json;
 use super::outbox::{Outbox, Sent};
 use super::panel::Gate;
-use crate::display::rendition::Profile;
+use super::renditions::Renditions;
 use crate::jobs::JobId;
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::{Reply, Store};
@@ -73,7 +73,7 @@ pub(super) async fn run(
     client: Client,
     topics: Topics,
     store: Arc<Store>,
-    renditions: Vec<Profile>,
+    renditions: Renditions,
     url: Option<String>,
     channels: Channels,
 ) {

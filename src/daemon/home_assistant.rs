@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::diffusion::request::Limits;
 use crate::diffusion::schedulers::SchedulerName;
 use crate::jobs::PackInfo;
+use crate::jobs::defaults::NO_RENDITIONS;
 use crate::mqtt::Topics;
 
 /// Longest text that Home Assistant keeps as a state.
@@ -33,9 +34,16 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Of the node `node` with `packs`, the default one first.
-    pub fn new(prefix: String, node: &str, topics: &Topics, packs: &[PackInfo], limits: &Limits) -> Self {
-        let payload = device(node, topics, packs, limits).to_string().into();
+    /// Of the node `node` with `packs`, the default one first, that can draw `renditions`.
+    pub fn new(
+        prefix: String,
+        node: &str,
+        topics: &Topics,
+        packs: &[PackInfo],
+        limits: &Limits,
+        renditions: &[String],
+    ) -> Self {
+        let payload = device(node, topics, packs, limits, renditions).to_string().into();
         Self { prefix, node: node.to_owned(), payload }
     }
 
@@ -55,10 +63,10 @@ impl Discovery {
     }
 }
 
-fn device(node: &str, topics: &Topics, packs: &[PackInfo], limits: &Limits) -> Value {
+fn device(node: &str, topics: &Topics, packs: &[PackInfo], limits: &Limits, renditions: &[String]) -> Value {
     let mut entities = Entities { node, all: Map::new() };
     pictures(&mut entities, topics);
-    choices(&mut entities, topics, packs, limits);
+    choices(&mut entities, topics, packs, limits, renditions);
     buttons(&mut entities, topics);
     sensors(&mut entities, topics);
     json!({
@@ -107,7 +115,13 @@ fn pictures(entities: &mut Entities<'_>, topics: &Topics) {
     entities.add("event", "job", Some("Job"), json!({"state_topic": topics.event(), "event_types": types}));
 }
 
-fn choices(entities: &mut Entities<'_>, topics: &Topics, packs: &[PackInfo], limits: &Limits) {
+fn choices(
+    entities: &mut Entities<'_>,
+    topics: &Topics,
+    packs: &[PackInfo],
+    limits: &Limits,
+    renditions: &[String],
+) {
     let setting = |key: &str, mut more: Value| {
         more["state_topic"] = topics.config().into();
         more["command_topic"] = topics.set(key).into();
@@ -129,6 +143,9 @@ fn choices(entities: &mut Entities<'_>, topics: &Topics, packs: &[PackInfo], lim
     let schedulers: Vec<String> =
         std::iter::once("default".to_owned()).chain(SchedulerName::table().map(str::to_owned)).collect();
     add("select", "scheduler", "Scheduler", json!({"options": schedulers}));
+    let renditions: Vec<&str> =
+        ["default", NO_RENDITIONS].into_iter().chain(renditions.iter().map(String::as_str)).collect();
+    add("select", "renditions", "Rendition", json!({"options": renditions, "icon": "mdi:image-frame"}));
     add("number", "steps", "Steps", json!({"min": 1, "max": limits.max_steps, "step": 1, "mode": "box"}));
     let guidance = json!({"min": 0, "max": 100, "step": 0.1, "mode": "box"});
     add("number", "guidance_scale", "Guidance", guidance);

@@ -17,7 +17,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::messages;
 use crate::device::notify::Notifier;
-use crate::display::rendition::Profile;
 use crate::http::{Ask, Door, News, Server};
 use crate::jobs::ledger::Ledger;
 use crate::jobs::rate::{RateLimit, Rates};
@@ -53,6 +52,7 @@ use heat::Heat;
 use home_assistant::Discovery;
 use presence::Presence;
 use reload::Reload;
+use renditions::Renditions;
 use schedule::Schedule;
 use service::{Service, durably};
 
@@ -143,20 +143,21 @@ pub async fn run_reloadable(
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
     let (config, config_changes) = watch::channel(ConfigReport::default());
     let limits = settings.limits.for_requests();
-    let mut info = InfoReport::new(&settings.node.name, &packs, &limits, settings.limits.queue_capacity);
+    let (capacity, renditions) = (settings.limits.queue_capacity, settings.rendition_names());
+    let mut info = InfoReport::new(&settings.node.name, &packs, &limits, capacity, &renditions);
     info.renditions.clone_from(&settings.display.renditions);
     let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
     let ledger = Ledger::new(store.clone(), setup::bounds(&settings), client.is_some());
     let discovery = settings.home_assistant.discovery.then(|| {
         let prefix = settings.home_assistant.prefix.clone();
-        Discovery::new(prefix, &node, &topics, &packs, &limits)
+        Discovery::new(prefix, &node, &topics, &packs, &limits, &renditions)
     });
     let says =
         presence::Says { info: json_bytes(&info), state: state_changes, config: config_changes, discovery };
-    let Door { asks, news, server } =
+    let Door { asks, news, drawings, server } =
         web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
-    let panels = (renditions::wanted(&settings), web::pictures_url(&settings));
+    let panels = (Renditions::new(&settings, drawings), web::pictures_url(&settings));
     let broker = Broker::start(client, &topics, says, store, panels, (ended.clone(), heat.gate()));
     let setup = setup::setup(&settings, topics.clone(), limits, packs)?;
     let outlets = outlets::Outlets {
@@ -324,7 +325,7 @@ impl Broker {
         topics: &Topics,
         says: presence::Says,
         store: Arc<Store>,
-        (renditions, url): (Vec<Profile>, Option<String>),
+        (renditions, url): (Renditions, Option<String>),
         (ended, gate): (Arc<Notify>, panel::Gate),
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);

@@ -10,11 +10,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::deliver::{Delivered, correlation, is_stop, statuses};
+use super::json;
+use super::renditions::{Original, Renditions};
 use super::service::durably;
-use super::{json, renditions};
-use crate::diffusion::postprocess::RgbImage;
-use crate::display::read_picture;
-use crate::display::rendition::Profile;
 use crate::display::smaller::{self, Rung, Smaller};
 use crate::jobs::report::{Event, ImageMeta};
 use crate::jobs::status::{ImageBody, JobStatus};
@@ -41,7 +39,7 @@ pub(super) struct Outbox {
     client: Client,
     topics: Topics,
     store: Arc<Store>,
-    renditions: Vec<Profile>,
+    renditions: Renditions,
     /// Where pictures can be had over HTTP.
     url: Option<String>,
 }
@@ -61,13 +59,12 @@ impl From<StoreError> for Unsent {
 }
 
 impl Outbox {
-    /// With the profiles whose files go out beside each picture, and the address where pictures lie that the broker does not
-    /// take.
+    /// With what goes out beside each picture, and the address where pictures lie that the broker does not take.
     pub(super) fn new(
         client: Client,
         topics: Topics,
         store: Arc<Store>,
-        renditions: Vec<Profile>,
+        renditions: Renditions,
         url: Option<String>,
     ) -> Self {
         Self { client, topics, store, renditions, url }
@@ -131,7 +128,7 @@ impl Outbox {
         original: Bytes,
     ) -> Result<(), Unsent> {
         let mut rungs = smaller::rungs();
-        let mut file = original.clone();
+        let (mut file, sha256) = (original.clone(), ended.pictures[index].sha256.clone());
         while let Err(error) = self.client.publish(self.image(&file, &ended.pictures[index])).await {
             if is_stop(&error) {
                 return Err(Unsent::Stopped);
@@ -159,40 +156,23 @@ impl Outbox {
             };
             self.courtesy(answer, meta).await?;
         }
-        self.send_renditions(&original, meta).await
-    }
-
-    async fn send_renditions(&self, original: &[u8], meta: &ImageMeta) -> Result<(), Unsent> {
-        if self.renditions.is_empty() {
-            return Ok(());
-        }
-        let picture = match durably(|| read_picture(original)) {
-            Ok(picture) => picture,
-            Err(error) => {
-                tracing::error!(job_id = %meta.id, %error, "no renditions of a picture that cannot be read");
-                return Ok(());
-            }
-        };
-        for profile in &self.renditions {
-            self.send_rendition(&picture, profile, meta).await?;
+        let original = Original { png: original, sha256, meta };
+        for name in self.renditions.of(ended) {
+            self.send_rendition(&original, name).await?;
         }
         Ok(())
     }
 
     /// As good as the broker takes it. One that cannot be sent is missing until the next picture: its topic keeps the last.
-    async fn send_rendition(
-        &self,
-        picture: &RgbImage,
-        profile: &Profile,
-        meta: &ImageMeta,
-    ) -> Result<(), Unsent> {
+    async fn send_rendition(&self, original: &Original<'_>, name: &str) -> Result<(), Unsent> {
+        let meta = original.meta;
         let mut most = usize::MAX;
         loop {
-            let made = durably(|| renditions::publications(picture, profile, meta, &self.topics, most));
+            let made = self.renditions.publications(original, name, &self.topics, most).await;
             let [image, about] = match made {
                 Ok(both) => both,
                 Err(error) => {
-                    tracing::warn!(job_id = %meta.id, %error, "a rendition is not published");
+                    tracing::warn!(job_id = %meta.id, profile = name, error, "a rendition is not published");
                     return Ok(());
                 }
             };
@@ -203,7 +183,7 @@ impl Outbox {
                 Err(error) => match room(&error) {
                     Some(fits) => most = fits.min(bytes.saturating_sub(1)).max(1),
                     None => {
-                        tracing::warn!(job_id = %meta.id, profile = profile.name, %error, "a rendition is not published");
+                        tracing::warn!(job_id = %meta.id, profile = name, %error, "a rendition is not published");
                         return Ok(());
                     }
                 },
@@ -234,22 +214,27 @@ impl Outbox {
         }
     }
 
-    /// Takes the retained picture away. Whose it is the broker alone knows for sure; the newest of the history is ours to say.
+    /// Takes retained pictures away that are of the job `id`. Whose they are the broker alone knows for sure; the newest of the
+    /// history is ours to say.
     pub(super) async fn forget(&self, id: &JobId) {
-        let newest = durably(|| self.store.load()).ok().and_then(|contents| {
-            let mut with_pictures =
-                contents.history.into_iter().filter(|(_, ended)| ended.status.image.is_some());
-            with_pictures.next_back().map(|(_, ended)| ended.id().clone())
-        });
-        if newest.as_ref() != Some(id) {
-            return;
+        let Ok(contents) = durably(|| self.store.load()) else { return };
+        let painted: Vec<Ended> = (contents.history.into_iter().map(|(_, ended)| ended))
+            .filter(|ended| ended.status.image.is_some())
+            .collect();
+        let Some(gone) = painted.iter().find(|ended| ended.id() == id) else { return };
+        let is_newest = |wanted: &dyn Fn(&Ended) -> bool| {
+            painted.iter().rfind(|ended| wanted(ended)).is_some_and(|newest| newest.id() == id)
+        };
+        let mut topics = Vec::new();
+        if is_newest(&|_| true) {
+            topics.extend([self.topics.image(), self.topics.image_meta()]);
         }
-        let renditions = self.renditions.iter().map(|profile| profile.name.as_str());
-        let of_panels =
-            renditions.flat_map(|name| [self.topics.rendition(name), self.topics.rendition_meta(name)]);
-        let all: Vec<String> =
-            [self.topics.image(), self.topics.image_meta()].into_iter().chain(of_panels).collect();
-        for topic in all {
+        for name in self.renditions.of(gone) {
+            if is_newest(&|ended| self.renditions.of(ended).contains(name)) {
+                topics.extend([self.topics.rendition(name), self.topics.rendition_meta(name)]);
+            }
+        }
+        for topic in topics {
             let nothing = Publication { topic, retain: true, ..Publication::default() };
             if let Err(error) = self.client.publish(nothing).await {
                 tracing::warn!(job_id = %id, %error, "the retained picture stays");

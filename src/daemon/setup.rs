@@ -25,6 +25,7 @@ pub(super) fn setup(
         topics,
         limits,
         packs,
+        renditions: settings.rendition_names(),
         reply_prefixes: settings.mqtt.reply_prefixes.clone(),
         attempts: settings.jobs.attempts,
         checkpoint_every: Some(Duration::from_secs(settings.jobs.checkpoint_s))

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{ConfigError, connect};
 use crate::config::Settings;
 use crate::display;
-use crate::display::rendition::{self, Profiles};
+use crate::display::rendition::{self, Profiles, Rendered};
 use crate::http::{self, Door, Drawing, Drawn, Renderer};
 use crate::jobs::PackInfo;
 use crate::jobs::report::StateReport;
@@ -64,8 +64,7 @@ impl Renderer for Display {
             Drawing::Rendition(name) => {
                 let profile = self.profiles.get(name).ok()?;
                 Some(display::read_picture(png).map_err(|error| error.to_string()).and_then(|picture| {
-                    let rendered = rendition::render(&picture, profile).map_err(|error| error.to_string())?;
-                    Ok(Drawn { bytes: rendered.bytes.into(), content_type: rendered.media_type })
+                    rendition::render(&picture, profile).map(Drawn::from).map_err(|error| error.to_string())
                 }))
             }
         }
@@ -89,20 +88,29 @@ impl Renderer for Display {
     }
 }
 
+impl From<Rendered> for Drawn {
+    fn from(rendered: Rendered) -> Self {
+        let Rendered { bytes, media_type, width, height } = rendered;
+        Self { bytes: bytes.into(), content_type: media_type, width, height }
+    }
+}
+
 fn thumbnail(png: &[u8], side: usize) -> Result<Drawn, String> {
     let picture = display::read_picture(png).map_err(|error| error.to_string())?;
     let longer = picture.width.max(picture.height).max(1);
     // Never larger than it is.
     let scaled = |length: usize| (length * side.min(longer)).div_ceil(longer).max(1);
-    let jpeg = display::encode_preview(&picture, scaled(picture.width), scaled(picture.height));
+    let (width, height) = (scaled(picture.width), scaled(picture.height));
+    let jpeg = display::encode_preview(&picture, width, height);
     let bytes = jpeg.map_err(|error| error.to_string())?.into();
-    Ok(Drawn { bytes, content_type: "image/jpeg" })
+    Ok(Drawn { bytes, content_type: "image/jpeg", width, height })
 }
 
 fn print(png: &[u8]) -> Result<Drawn, String> {
     let picture = display::read_picture(png).map_err(|error| error.to_string())?;
+    let (width, height) = display::print_size(&picture);
     let bytes = display::encode_print(&picture).map_err(|error| error.to_string())?.into();
-    Ok(Drawn { bytes, content_type: "image/png" })
+    Ok(Drawn { bytes, content_type: "image/png", width, height })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub use begin::begin_from;
 pub use clip_image::clip_pixel_values;
 pub use jpeg::encode_preview;
 pub use png::{PngError, encode_png, read_text};
-pub use print::encode_print;
+pub use print::{encode_print, print_size};
 pub use read::{ReadError, probe, read_picture};
 pub use sheet::contact_sheet;
 pub use upscale::upscale;

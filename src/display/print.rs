@@ -16,9 +16,7 @@ const PIXELS_PER_METRE: u32 = 11_811;
 /// # Errors
 /// A picture of no pixels.
 pub fn encode_print(picture: &RgbImage) -> Result<Vec<u8>, PngError> {
-    let longer = picture.width.max(picture.height).max(1);
-    let scaled = |length: usize| if longer < SIDE { (length * SIDE).div_ceil(longer) } else { length };
-    let (width, height) = (scaled(picture.width), scaled(picture.height));
+    let (width, height) = print_size(picture);
     let large = resize(picture, width, height, FilterType::Lanczos3);
     let side = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let mut bytes = Vec::new();
@@ -29,6 +27,13 @@ pub fn encode_print(picture: &RgbImage) -> Result<Vec<u8>, PngError> {
     encoder.set_pixel_dims(Some(png::PixelDimensions { xppu, yppu, unit }));
     encoder.write_header()?.write_image_data(&large.pixels)?;
     Ok(bytes)
+}
+
+/// Width and height of [`encode_print`]'s file, pixels.
+pub fn print_size(picture: &RgbImage) -> (usize, usize) {
+    let longer = picture.width.max(picture.height).max(1);
+    let scaled = |length: usize| if longer < SIDE { (length * SIDE).div_ceil(longer) } else { length };
+    (scaled(picture.width), scaled(picture.height))
 }
 
 #[cfg(test)]

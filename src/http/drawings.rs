@@ -24,6 +24,10 @@ pub struct Drawn {
     pub bytes: Bytes,
     /// Its media type.
     pub content_type: &'static str,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
 }
 
 /// Draws; implemented by the daemon over `display`. Called on threads that may block.
@@ -41,8 +45,8 @@ pub trait Renderer: Send + Sync {
     fn tag(&self, drawing: &Drawing) -> String;
 }
 
-/// See the module.
-pub(super) struct Cache {
+/// See the module. One for the whole process: what MQTT publishes is found here as well.
+pub struct Drawings {
     renderer: Arc<dyn Renderer>,
     most: u64,
     kept: Mutex<VecDeque<Entry>>,
@@ -55,9 +59,9 @@ struct Entry {
     drawn: Drawn,
 }
 
-impl Cache {
+impl Drawings {
     /// Keeps up to `most` bytes.
-    pub(super) fn new(renderer: Arc<dyn Renderer>, most: u64) -> Self {
+    pub fn new(renderer: Arc<dyn Renderer>, most: u64) -> Self {
         Self { renderer, most, kept: Mutex::default(), turn: Semaphore::new(1) }
     }
 
@@ -72,12 +76,10 @@ impl Cache {
     }
 
     /// `drawing` of the picture `png` with the digest `sha256`; `None` for a rendition that is not known.
-    pub(super) async fn draw(
-        &self,
-        sha256: &str,
-        png: Vec<u8>,
-        drawing: Drawing,
-    ) -> Option<Result<Drawn, String>> {
+    ///
+    /// # Errors
+    /// For people: why it cannot be drawn.
+    pub async fn draw(&self, sha256: &str, png: Bytes, drawing: Drawing) -> Option<Result<Drawn, String>> {
         if let Some(drawn) = self.kept(sha256, &drawing) {
             return Some(Ok(drawn));
         }
@@ -107,6 +109,10 @@ impl Cache {
 
     fn keep(&self, entry: Entry) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A panel wants the newest picture: those before it would only take room.
+        if matches!(entry.drawing, Drawing::Rendition(_)) {
+            kept.retain(|other| other.drawing != entry.drawing);
+        }
         kept.push_back(entry);
         let size =
             |kept: &VecDeque<Entry>| kept.iter().map(|entry| entry.drawn.bytes.len() as u64).sum::<u64>();
@@ -128,8 +134,9 @@ mod tests {
     impl Renderer for Copies {
         fn draw(&self, png: &[u8], drawing: &Drawing) -> Option<Result<Drawn, String>> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            let known = !matches!(drawing, Drawing::Rendition(_));
-            known.then(|| Ok(Drawn { bytes: Bytes::copy_from_slice(png), content_type: "image/png" }))
+            let known = *drawing != Drawing::Rendition("unknown".to_owned());
+            let bytes = Bytes::copy_from_slice(png);
+            known.then(|| Ok(Drawn { bytes, content_type: "image/png", width: 1, height: 1 }))
         }
 
         fn renditions(&self) -> Vec<String> {
@@ -144,14 +151,29 @@ mod tests {
     #[tokio::test]
     async fn what_was_drawn_is_kept_and_the_oldest_goes_first() {
         let copies = Arc::new(Copies::default());
-        let cache = Cache::new(copies.clone(), 8);
-        let draw = async |sha: &str| {
-            cache.draw(sha, vec![7; 4], Drawing::Print).await.expect("known").expect("drawn")
+        let drawings = Drawings::new(copies.clone(), 8);
+        let four = Bytes::from_static(b"four");
+        let draw = async |sha: &str, drawing: Drawing| {
+            drawings.draw(sha, four.clone(), drawing).await.expect("known").expect("drawn")
         };
         for (sha, drawn) in [("a", 1), ("a", 1), ("b", 2), ("a", 2), ("c", 3), ("a", 3), ("b", 4)] {
-            assert_eq!(draw(sha).await.bytes.len(), 4);
+            assert_eq!(draw(sha, Drawing::Print).await.bytes.len(), 4);
             assert_eq!(copies.0.load(Ordering::Relaxed), drawn, "{sha}");
         }
-        assert_eq!(cache.draw("a", vec![], Drawing::Rendition("x".to_owned())).await, None);
+        // Of a rendition the newest alone is kept, and there is room for something else.
+        let trmnl = || Drawing::Rendition("trmnl".to_owned());
+        for (sha, drawing, drawn) in [
+            ("a", trmnl(), 5),
+            ("a", trmnl(), 5),
+            ("b", Drawing::Print, 5),
+            ("b", trmnl(), 6),
+            ("b", Drawing::Print, 6),
+            ("a", trmnl(), 7),
+        ] {
+            draw(sha, drawing.clone()).await;
+            assert_eq!(copies.0.load(Ordering::Relaxed), drawn, "{sha} {drawing:?}");
+        }
+        let unknown = Drawing::Rendition("unknown".to_owned());
+        assert_eq!(drawings.draw("a", four, unknown).await, None);
     }
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::answer::json;
 use super::ask::{Ask, Deleted};
-use super::cache::{Drawing, Drawn};
 use super::conditional::{ASK, File};
+use super::drawings::{Drawing, Drawn};
 use super::problem::Problem;
 use super::routes::Parameters;
 use super::shared::Shared;
@@ -45,7 +45,7 @@ pub(super) async fn list(
     let before = parameters.whole("before", 0..=usize::MAX)?.map(|before| before as u64);
     let ends = shared.read(move |store| store.ends_with_pictures(before, limit + 1)).await?;
     let next = (ends.len() > limit).then(|| ends[limit - 1].0);
-    let images = ends.iter().take(limit).flat_map(|(_, ended)| ended.pictures.iter().map(PictureView::of));
+    let images = ends.iter().take(limit).flat_map(|(_, ended)| PictureView::all_of(ended));
     Ok(json(&Page { images: images.collect(), next }))
 }
 
@@ -80,27 +80,42 @@ async fn picture(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::of(query.as_deref(), &["size", "print", "download", "key"])?;
+    let parameters = Parameters::of(query.as_deref(), &["size", "print", "rendition", "download", "key"])?;
     let side = parameters.whole("size", THUMBNAIL_SIDES)?;
     let (meta, bytes) = find(&shared, id, index).await?;
-    let drawing = match (side, parameters.flag("print")) {
-        (_, true) => Some(Drawing::Print),
-        (Some(side), false) => Some(Drawing::Thumbnail(side)),
-        (None, false) => None,
+    let drawing = match (parameters.get("rendition"), parameters.flag("print"), side) {
+        (Some(name), ..) => Some(Drawing::Rendition(name.to_owned())),
+        (None, true, _) => Some(Drawing::Print),
+        (None, false, Some(side)) => Some(Drawing::Thumbnail(side)),
+        (None, false, None) => None,
     };
     let download = parameters.flag("download");
     let file = match drawing {
         None => original(&meta, bytes),
         Some(drawing) => drawn(&shared, &meta, bytes, drawing, headers).await?,
     };
-    let extension = if file.content_type == "image/jpeg" { "jpg" } else { "png" };
+    let extension = extension(file.content_type);
     let mut response = file.answer(method, headers);
-    if download {
+    // Who has the file has its name.
+    if download && response.status() != StatusCode::NOT_MODIFIED {
         let name = format!("attachment; filename=\"easeld-{}-{index}.{extension}\"", meta.id);
         let name = HeaderValue::from_str(&name).expect("ids are plain ASCII");
         response.headers_mut().insert(CONTENT_DISPOSITION, name);
     }
     Ok(response)
+}
+
+/// Of files that people keep.
+fn extension(content_type: &str) -> &'static str {
+    match content_type {
+        "image/png" => "png",
+        "image/jpeg" => "jpg",
+        "image/webp" => "webp",
+        "image/bmp" => "bmp",
+        "image/qoi" => "qoi",
+        "application/json" => "json",
+        _ => "bin",
+    }
 }
 
 /// The picture and what is said about it.
@@ -137,16 +152,16 @@ pub(super) async fn drawn(
     headers: &HeaderMap,
 ) -> Result<File, Problem> {
     let (tag, modified) =
-        (format!("{}-{}", meta.sha256, shared.cache.tag(&drawing)), parse_rfc3339(&meta.created));
+        (format!("{}-{}", meta.sha256, shared.drawings.tag(&drawing)), parse_rfc3339(&meta.created));
     if File::is_had(&tag, modified, headers) {
         return Ok(File { bytes: Bytes::new(), content_type: "", tag, modified, cache: ASK });
     }
-    let drawn = shared.cache.draw(&meta.sha256, bytes, drawing).await;
+    let drawn = shared.drawings.draw(&meta.sha256, bytes.into(), drawing).await;
     let drawn = drawn.ok_or_else(|| {
-        let names = shared.cache.renditions().join(", ");
+        let names = shared.drawings.renditions().join(", ");
         Problem::not_found(&format!("there is no rendition of this name; known are {names}"))
     })?;
-    let Drawn { bytes, content_type } = drawn.map_err(|message| {
+    let Drawn { bytes, content_type, .. } = drawn.map_err(|message| {
         tracing::warn!(job_id = %meta.id, tag, message, "a picture could not be drawn");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "render", message)
     })?;

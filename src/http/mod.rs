@@ -19,9 +19,9 @@ use crate::jobs::store::Store;
 mod answer;
 mod ask;
 mod body;
-mod cache;
 mod conditional;
 mod config;
+mod drawings;
 mod events;
 mod guard;
 mod hosts;
@@ -44,8 +44,8 @@ mod trmnl;
 mod view;
 
 pub use ask::{Ask, Deleted};
-pub use cache::{Drawing, Drawn, Renderer};
 pub use config::HttpConfig;
+pub use drawings::{Drawing, Drawings, Drawn, Renderer};
 pub use kiosk::KioskConfig;
 pub use news::News;
 pub use serve::Server;
@@ -84,6 +84,8 @@ pub struct Door {
     pub asks: mpsc::Receiver<Ask>,
     /// Where the loop says what happens.
     pub news: Arc<News>,
+    /// What has been drawn of pictures, for whoever wants the same.
+    pub drawings: Arc<Drawings>,
     /// To be stopped in the end.
     pub server: Option<Server>,
 }
@@ -98,10 +100,13 @@ pub fn open(setup: Setup) -> Result<Door, (&'static str, String, String)> {
     let (asks, inbox) = mpsc::channel(ASKS);
     let news = Arc::new(News::new());
     let Some(listen) = setup.config.listen else {
-        return Ok(Door { asks: inbox, news, server: None });
+        // Nobody comes back for what was drawn.
+        let drawings = Arc::new(Drawings::new(setup.renderer, 0));
+        return Ok(Door { asks: inbox, news, drawings, server: None });
     };
     let shared = Arc::new(Shared::new(setup, asks, news.clone())?);
     tokio::spawn(news.clone().tell());
+    let drawings = shared.drawings.clone();
     let server = Server::start(listen, shared);
-    Ok(Door { asks: inbox, news, server: Some(server) })
+    Ok(Door { asks: inbox, news, drawings, server: Some(server) })
 }

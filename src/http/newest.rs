@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 
-use super::cache::Drawing;
+use super::drawings::Drawing;
 use super::images::{drawn, original};
 use super::problem::Problem;
 use super::shared::Shared;
@@ -29,8 +29,8 @@ pub(super) async fn rendition(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if !shared.cache.renditions().contains(&name) {
-        let names = shared.cache.renditions().join(", ");
+    if !shared.drawings.renditions().contains(&name) {
+        let names = shared.drawings.renditions().join(", ");
         return Err(Problem::not_found(&format!("there is no rendition of this name; known are {names}")));
     }
     let (meta, bytes) = newest(&shared).await?;

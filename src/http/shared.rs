@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::ask::Ask;
-use super::cache::Cache;
 use super::config::HttpConfig;
+use super::drawings::Drawings;
 use super::guard::Guard;
 use super::metrics::Metrics;
 use super::news::News;
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) news: Arc<News>,
     pub(super) state: watch::Receiver<StateReport>,
     pub(super) store: Arc<Store>,
-    pub(super) cache: Cache,
+    pub(super) drawings: Arc<Drawings>,
     pub(super) metrics: Metrics,
     /// The JSON of `info`.
     pub(super) info: Bytes,
@@ -73,7 +73,7 @@ impl Shared {
         let guard = Guard::new(&config, secret, own);
         Ok(Self {
             kiosk: info::kiosk(&kiosk, &node, guard.lock()),
-            cache: Cache::new(renderer, config.cache_bytes),
+            drawings: Arc::new(Drawings::new(renderer, config.cache_bytes)),
             listeners: Arc::new(Semaphore::new(config.max_listeners)),
             large_bodies: Semaphore::new(LARGE_BODIES),
             metrics: Metrics::default(),

@@ -12,7 +12,7 @@ use serde_json::json as object;
 
 use super::answer::{json, json_of};
 use super::body;
-use super::cache::Drawing;
+use super::drawings::Drawing;
 use super::newest::{newest, refresh_s};
 use super::openai::base_url;
 use super::problem::Problem;
@@ -74,7 +74,7 @@ pub(super) async fn display(
     let rendition = rendition(&shared);
     let filename = match newest(&shared).await {
         Ok((meta, _)) => {
-            let drawn = rendition.map(|name| shared.cache.tag(&Drawing::Rendition(name)));
+            let drawn = rendition.map(|name| shared.drawings.tag(&Drawing::Rendition(name)));
             format!("{}-{}", &meta.sha256[..16], drawn.as_deref().unwrap_or("png"))
         }
         Err(problem) => {
@@ -114,7 +114,7 @@ pub(super) async fn log(
 /// The rendition for TRMNL, where there is one of the name that is set.
 fn rendition(shared: &Shared) -> Option<String> {
     let name = &shared.config.trmnl_rendition;
-    shared.cache.renditions().contains(name).then(|| name.clone())
+    shared.drawings.renditions().contains(name).then(|| name.clone())
 }
 
 fn image_url(shared: &Shared, headers: &HeaderMap) -> String {

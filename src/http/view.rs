@@ -1,5 +1,7 @@
 //! A job and a picture as HTTP shows them: what MQTT says of them, with places to get pictures from instead of topics.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::jobs::JobId;
@@ -52,6 +54,9 @@ pub struct PictureView {
     /// What `image/meta` says of it.
     #[serde(flatten)]
     pub meta: ImageMeta,
+    /// Where the renditions are that its request names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub renditions: BTreeMap<String, String>,
 }
 
 /// Codes of the delivery over MQTT. Over HTTP such a picture is there all the same.
@@ -73,19 +78,23 @@ impl JobView {
             (status.status, status.error) = (Phase::Succeeded, None);
         }
         let prompt = ended.pictures.first().and_then(|picture| picture.prompt.clone());
-        let images = ended.pictures.iter().map(PictureView::of).collect();
+        let images = PictureView::all_of(ended).collect();
         Self { number, images, ..Self::new(status, prompt) }
     }
 }
 
 impl PictureView {
-    /// Of the picture that `meta` describes.
-    pub fn of(meta: &ImageMeta) -> Self {
-        let url = match meta.index {
-            0 => format!("/api/images/{}", meta.id),
-            index => format!("/api/images/{}/{index}", meta.id),
-        };
-        Self { url, meta: meta.clone() }
+    /// Of each picture of a job.
+    pub fn all_of(ended: &Ended) -> impl Iterator<Item = Self> {
+        ended.pictures.iter().map(move |meta| {
+            let url = match meta.index {
+                0 => format!("/api/images/{}", meta.id),
+                index => format!("/api/images/{}/{index}", meta.id),
+            };
+            let names = ended.renditions.iter().flatten();
+            let renditions = names.map(|name| (name.clone(), format!("{url}?rendition={name}"))).collect();
+            Self { url, meta: meta.clone(), renditions }
+        })
     }
 }
 
@@ -118,12 +127,14 @@ mod tests {
         let id = JobId::parse("j").expect("valid");
         let error = ErrorBody::new("undeliverable", "no");
         let status = JobStatus { error: Some(error), ..JobStatus::new(&id, "desk", Phase::Failed) };
-        let ended = Ended { status, pictures: vec![meta(0), meta(1)], reply: None, fleet: false };
+        let renditions = Some(vec!["jpeg".to_owned()]);
+        let ended = Ended { pictures: vec![meta(0), meta(1)], renditions, ..Ended::new(status) };
         let view = JobView::ended(None, &ended);
         assert_eq!((view.status, view.error), (Phase::Succeeded, None));
         let urls: Vec<_> = view.images.iter().map(|picture| picture.url.as_str()).collect();
         assert_eq!(urls, ["/api/images/j", "/api/images/j/1"]);
         let json = serde_json::to_value(&view.images[0]).expect("plain data");
         assert_eq!((json["seed"].as_u64(), json["prompt"].as_str()), (Some(7), Some("a fox")));
+        assert_eq!(view.images[1].renditions["jpeg"], "/api/images/j/1?rendition=jpeg");
     }
 }

@@ -8,7 +8,7 @@ use super::status::API;
 use crate::diffusion::request::FieldError;
 
 /// The keys that `set/<key>` takes.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "style",
     "negative_prompt",
     "model",
@@ -17,9 +17,13 @@ pub const KEYS: [&str; 10] = [
     "steps",
     "guidance_scale",
     "seed",
+    "renditions",
     "paused",
     "ambient",
 ];
+
+/// What `set/renditions` calls an empty list.
+pub const NO_RENDITIONS: &str = "none";
 
 /// Longest style, in bytes.
 const STYLE_MAX: usize = 1024;
@@ -38,6 +42,8 @@ pub struct Defaults {
     steps: Option<u64>,
     guidance_scale: Option<f64>,
     seed: Option<u64>,
+    /// Of pictures whose request does not say.
+    renditions: Option<Vec<String>>,
     /// No further job starts.
     pub paused: bool,
     /// Pictures are painted that nobody asks for.
@@ -65,6 +71,8 @@ pub struct ConfigReport {
     pub guidance_scale: f64,
     /// A number, or `random`.
     pub seed: String,
+    /// Names of renditions with commas between them, `none`, or `default` for those of the configuration.
+    pub renditions: String,
     /// `ON` or `OFF`.
     pub paused: &'static str,
     /// `ON` or `OFF`.
@@ -118,6 +126,7 @@ impl Defaults {
                 self.guidance_scale =
                     if reset { None } else { Some(number().ok_or_else(|| wrong("must be a number"))?) };
             }
+            "renditions" => self.renditions = if reset { None } else { Some(names(text)) },
             "paused" => self.paused = switch()?,
             "ambient" => self.ambient = switch()?,
             _ => {
@@ -150,6 +159,7 @@ impl Defaults {
         };
         add("negative_prompt", self.negative_prompt.clone().map(Value::from));
         add("seed", self.seed.map(Value::from));
+        add("renditions", self.renditions.clone().map(Value::from));
         if own_model {
             add("model", self.model.clone().map(Value::from));
             add("scheduler", self.scheduler.clone().map(Value::from));
@@ -183,11 +193,23 @@ impl Defaults {
                 .or(preset.as_ref().ok().map(|preset| preset.guidance_scale))
                 .unwrap_or_default(),
             seed: self.seed.map_or_else(|| "random".to_owned(), |seed| seed.to_string()),
+            renditions: match self.renditions.as_deref() {
+                None => "default".to_owned(),
+                Some([]) => NO_RENDITIONS.to_owned(),
+                Some(names) => names.join(","),
+            },
             paused: switch(self.paused),
             ambient: switch(self.ambient),
             error,
         }
     }
+}
+
+fn names(text: &str) -> Vec<String> {
+    if text == NO_RENDITIONS {
+        return Vec::new();
+    }
+    text.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
 fn size(text: &str) -> Option<(u64, u64)> {
@@ -224,6 +246,18 @@ mod tests {
         assert_eq!(own, serde_json::json!({"prompt": "a fox, in ink", "steps": 3, "width": 8, "seed": 7}));
         let preset = fill(r#"{"prompt": "a fox", "preset": "best"}"#);
         assert_eq!(preset, serde_json::json!({"prompt": "a fox, in ink", "preset": "best", "seed": 7}));
+        let mut defaults = Defaults::default();
+        for (text, shown, filled) in [
+            ("trmnl, jpeg", "trmnl,jpeg", serde_json::json!(["trmnl", "jpeg"])),
+            ("none", "none", serde_json::json!([])),
+            ("default", "default", Value::Null),
+        ] {
+            defaults.set("renditions", text).expect("names");
+            assert_eq!(defaults.report(&[], None).renditions, shown);
+            let mut asked = fields("{}");
+            defaults.fill(&mut asked);
+            assert_eq!(asked.get("renditions").cloned().unwrap_or_default(), filled, "{text}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn ended(name: &str, bytes: usize) -> Ended {
         created: String::new(),
     };
     let status = JobStatus::new(&id, "n", Phase::Succeeded);
-    Ended { status, pictures: vec![picture], reply: None, fleet: false }
+    Ended { pictures: vec![picture], ..Ended::new(status) }
 }
 
 fn full(count: usize, bytes: u64) -> History {

@@ -26,7 +26,7 @@ fn accepted(name: &str) -> Accepted {
 }
 
 fn ended(name: &str, phase: Phase) -> Ended {
-    Ended { status: JobStatus::new(&id(name), "n", phase), pictures: Vec::new(), reply: None, fleet: false }
+    Ended::new(JobStatus::new(&id(name), "n", phase))
 }
 
 fn ledger(store: &Arc<Store>) -> Ledger {

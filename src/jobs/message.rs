@@ -9,7 +9,7 @@ use super::{JobId, nearest::nearest, pictures};
 use crate::diffusion::request::{FieldError, RawRequest};
 
 /// Fields that this version understands.
-pub const FIELDS: [&str; 31] = [
+pub const FIELDS: [&str; 32] = [
     "id",
     "prompt",
     "negative_prompt",
@@ -41,10 +41,8 @@ pub const FIELDS: [&str; 31] = [
     "deadline_s",
     "adaptive",
     "reply",
+    "renditions",
 ];
-
-/// Fields of the contract that later versions will understand: refused by name, never silently dropped.
-pub const LATER_FIELDS: [&str; 1] = ["renditions"];
 
 /// The field named in errors that concern the message as a whole.
 const WHOLE: &str = "payload";
@@ -215,10 +213,6 @@ fn check_names(fields: &Map<String, Value>) -> Result<(), FieldError> {
     for (name, value) in fields {
         if FIELDS.contains(&name.as_str()) || name.starts_with("x_") {
             continue;
-        }
-        if LATER_FIELDS.contains(&name.as_str()) {
-            let message = format!("this version of easeld does not support `{name}` yet");
-            return Err(FieldError::new("unsupported", name, value, message));
         }
         let hint = match nearest(name, FIELDS) {
             Some(known) => format!("did you mean `{known}`?"),

@@ -188,15 +188,21 @@ pub struct InfoReport {
     pub limits: LimitsReport,
     /// The formats on `image`.
     pub content_types: Vec<String>,
-    /// Names of what is published on `image/<rendition>`.
+    /// Names of what is published on `image/<rendition>` where a request does not say.
     pub renditions: Vec<String>,
     /// JSON Schema of a request.
     pub request: serde_json::Value,
 }
 
 impl InfoReport {
-    /// What `node` says of itself and of `packs`, the default one first.
-    pub fn new(node: &str, packs: &[PackInfo], limits: &Limits, queue_capacity: usize) -> Self {
+    /// What `node` says of itself and of `packs`, the default one first; requests may name `renditions`.
+    pub fn new(
+        node: &str,
+        packs: &[PackInfo],
+        limits: &Limits,
+        queue_capacity: usize,
+        renditions: &[String],
+    ) -> Self {
         Self {
             api: API,
             node: node.to_owned(),
@@ -211,7 +217,7 @@ impl InfoReport {
             },
             content_types: vec!["image/png".to_owned()],
             renditions: Vec::new(),
-            request: schema::request(limits, packs),
+            request: schema::request(limits, packs, renditions),
         }
     }
 }

@@ -7,7 +7,8 @@ use super::terms::{DEADLINE_MAX_S, PRIORITY_MAX};
 use crate::diffusion::request::Limits;
 
 /// JSON Schema 2020-12 of the objects that `generate` takes. `packs` may be empty: then nothing is said about their names.
-pub fn request(limits: &Limits, packs: &[PackInfo]) -> Value {
+/// `renditions` are the names of all profiles.
+pub fn request(limits: &Limits, packs: &[PackInfo], renditions: &[String]) -> Value {
     let names: Vec<&str> = packs.iter().map(|pack| pack.name.as_str()).collect();
     let mut properties = Map::new();
     let mut add = |name: &str, schema: Value| drop(properties.insert(name.to_owned(), schema));
@@ -50,6 +51,7 @@ pub fn request(limits: &Limits, packs: &[PackInfo]) -> Value {
     add("deadline_s", json!({"type": "number", "exclusiveMinimum": 0, "maximum": DEADLINE_MAX_S}));
     add("adaptive", json!({"type": "boolean"}));
     add("reply", json!({"type": "string"}));
+    add("renditions", json!({"type": "array", "items": {"enum": renditions}}));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "easeld request",
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_schema_has_every_field_that_is_read_and_no_other() {
-        let schema = request(&Limits::default(), &[]);
+        let schema = request(&Limits::default(), &[], &["jpeg".to_owned()]);
         let named: BTreeSet<&str> =
             schema["properties"].as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(named, BTreeSet::from(FIELDS));

@@ -1,10 +1,11 @@
-//! When and how a request wants to be served: priority, deadline, where to answer.
+//! When and how a request wants to be served: priority, deadline, where to answer, for which panels.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::message::{take, take_bool, take_number, take_text, wrong_type};
+use super::nearest::nearest;
 use crate::diffusion::request::FieldError;
 
 /// Priorities go from minus this to this.
@@ -27,6 +28,8 @@ pub struct Terms {
     pub adaptive: bool,
     /// Topic to answer on; whether that is allowed is not checked here.
     pub reply: Option<String>,
+    /// Renditions that are published of its pictures, each once; `None` leaves them to the node.
+    pub renditions: Option<Vec<String>>,
 }
 
 impl Terms {
@@ -41,7 +44,22 @@ impl Terms {
             return Err(FieldError::new("invalid_value", "deadline_s", seconds, message));
         }
         let adaptive = take_bool(fields, "adaptive")?.unwrap_or(false);
-        Ok(Self { priority, deadline_s, adaptive, reply: take_text(fields, "reply")? })
+        let (reply, renditions) = (take_text(fields, "reply")?, read_renditions(fields)?);
+        Ok(Self { priority, deadline_s, adaptive, reply, renditions })
+    }
+
+    /// Whether the renditions are among those that the node knows.
+    ///
+    /// # Errors
+    /// `invalid_value` of `renditions`: the first that is not, and what may have been meant.
+    pub fn check_renditions(&self, known: &[String]) -> Result<(), FieldError> {
+        let mut wanted = self.renditions.iter().flatten();
+        let Some(name) = wanted.find(|name| !known.contains(name)) else { return Ok(()) };
+        let hint = match nearest(name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`request` in `info` lists all".to_owned(),
+        };
+        Err(FieldError::new("invalid_value", "renditions", name, format!("no profile has this name; {hint}")))
     }
 
     /// The deadline with the broker's own: what is left of a message's expiry counts as well, and the sooner holds.
@@ -63,6 +81,20 @@ fn read_priority(value: &Value) -> Result<i64, FieldError> {
     fits.then_some(whole).ok_or_else(|| {
         FieldError::new("invalid_value", "priority", value, "must be a whole number from -10 to 10")
     })
+}
+
+/// Names, each once, in their order.
+fn read_renditions(fields: &mut Map<String, Value>) -> Result<Option<Vec<String>>, FieldError> {
+    let Some(value) = take(fields, "renditions") else { return Ok(None) };
+    let wrong = || wrong_type("renditions", &value, "an array of the names of profiles");
+    let mut names: Vec<String> = Vec::new();
+    for name in value.as_array().ok_or_else(wrong)? {
+        let name = name.as_str().ok_or_else(|| wrong_type("renditions", name, "the name of a profile"))?;
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(Some(names))
 }
 
 /// What becomes of a request with `limit` to go, by the estimates of this node.
@@ -114,7 +146,8 @@ mod tests {
         let read =
             terms(r#"{"priority": -3, "deadline_s": 1.5, "adaptive": true, "reply": "easel/reply/a"}"#);
         let reply = Some("easel/reply/a".to_owned());
-        assert_eq!(read, Ok(Terms { priority: -3, deadline_s: Some(1.5), adaptive: true, reply }));
+        let wanted = Terms { priority: -3, deadline_s: Some(1.5), adaptive: true, reply, renditions: None };
+        assert_eq!(read, Ok(wanted));
         assert_eq!(terms("{}"), Ok(Terms::default()));
         for (text, field, code) in [
             (r#"{"priority": 11}"#, "priority", "invalid_value"),
@@ -125,10 +158,26 @@ mod tests {
             (r#"{"deadline_s": 1e300}"#, "deadline_s", "invalid_value"),
             (r#"{"adaptive": 1}"#, "adaptive", "wrong_type"),
             (r#"{"reply": 7}"#, "reply", "wrong_type"),
+            (r#"{"renditions": "jpeg"}"#, "renditions", "wrong_type"),
+            (r#"{"renditions": [7]}"#, "renditions", "wrong_type"),
         ] {
             let error = terms(text).expect_err(text);
             assert_eq!((error.field.as_str(), error.code), (field, code));
         }
+    }
+
+    #[test]
+    fn renditions_are_known_ones_each_once() {
+        let known = ["jpeg", "trmnl"].map(str::to_owned);
+        let wanted = terms(r#"{"renditions": ["trmnl", "jpeg", "trmnl"]}"#).expect("names");
+        assert_eq!(wanted.renditions, Some(vec!["trmnl".to_owned(), "jpeg".to_owned()]));
+        assert_eq!(wanted.check_renditions(&known), Ok(()));
+        assert_eq!(terms(r#"{"renditions": []}"#).expect("none").renditions, Some(Vec::new()));
+        assert_eq!(terms(r#"{"renditions": null}"#).expect("absent").renditions, None);
+        let error = terms(r#"{"renditions": ["jpeg", "trmnll"]}"#).expect("names").check_renditions(&known);
+        let error = error.expect_err("not known");
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("renditions", "trmnll"));
+        assert!(error.message.contains("`trmnl`"), "{}", error.message);
     }
 
     #[test]

@@ -51,6 +51,26 @@ fn the_newest_picture_is_there_for_displays_that_poll() {
 }
 
 #[test]
+fn a_request_is_answered_with_where_its_renditions_are() {
+    let node = node(&[]);
+    let asked = json!({"id": "one", "prompt": "a fox", "num_images": 2, "renditions": ["trmnl", "jpeg"]});
+    assert_eq!(node.post("/api/generate", &asked).status, 202);
+    let job = node.ended("one");
+    let second = &job["images"][1]["renditions"];
+    assert_eq!(second["jpeg"], "/api/images/one/1?rendition=jpeg");
+    let panel = node.get(job["images"][0]["renditions"]["trmnl"].as_str().unwrap());
+    assert_eq!((panel.status, panel.body.len(), panel.header("content-type")), (200, 48_062, "image/bmp"));
+    assert_eq!(panel.body, node.get("/image/trmnl").body);
+    let download = node.get("/api/images/one/1?rendition=jpeg&download=1");
+    assert_eq!(download.header("content-disposition"), "attachment; filename=\"easeld-one-1.jpg\"");
+    assert_eq!(node.get("/api/images/one?rendition=no-such-panel").status, 404);
+    let wrong = node.post("/api/generate", &json!({"prompt": "a fox", "renditions": ["trmnll"]}));
+    assert_eq!((wrong.status, wrong.json()["error"]["field"].as_str()), (400, Some("renditions")));
+    node.paint("two", "an owl");
+    assert!(node.get("/api/jobs/two").json()["images"][0].get("renditions").is_none());
+}
+
+#[test]
 fn thumbnails_prints_and_downloads_are_what_they_say() {
     let node = node(&[]);
     node.paint("one", "a fox");

@@ -197,6 +197,7 @@ impl Service {
     ) -> Result<(GenerationRequest, Terms), FieldError> {
         let mut body = read_body(fields.clone()).map_err(|rejection| rejection.error)?;
         let terms = std::mem::take(&mut body.terms);
+        terms.check_renditions(&self.setup.renditions)?;
         let pack = PackInfo::named(&self.setup.packs, body.model.as_deref())?;
         let body = body.probed(display::probe)?;
         let mut drawn = 0;
@@ -211,14 +212,14 @@ impl Service {
     }
 
     /// The request of an accepted job, exactly as it was accepted.
-    pub(super) fn reread(&self, accepted: &Accepted) -> Result<GenerationRequest, FieldError> {
+    pub(super) fn reread(&self, accepted: &Accepted) -> Result<(GenerationRequest, Terms), FieldError> {
         let fields = parse_fields(accepted.request.as_bytes(), None).map_err(|rejection| rejection.error)?;
-        self.check(&fields, &mut accepted.random.clone()).map(|(request, _)| request)
+        self.check(&fields, &mut accepted.random.clone())
     }
 
     /// What an accepted job will take. One that can no longer be made costs nothing: it fails as soon as it starts.
     pub(super) fn cost_of(&self, accepted: &Accepted) -> Cost {
-        self.reread(accepted).map(|request| Cost::of(&request)).unwrap_or_default()
+        self.reread(accepted).map(|(request, _)| Cost::of(&request)).unwrap_or_default()
     }
 
     /// Lowers the steps of a request that would come too late and allows it.

@@ -51,6 +51,8 @@ pub(super) struct Setup {
     pub(super) limits: Limits,
     /// What makes the pictures, the default one first.
     pub(super) packs: Vec<PackInfo>,
+    /// Names of renditions that a request may want.
+    pub(super) renditions: Vec<String>,
     /// `[mqtt] reply_prefixes`.
     pub(super) reply_prefixes: Vec<String>,
     /// `[jobs] attempts`.

@@ -94,7 +94,7 @@ impl Service {
     fn on_finished(&mut self, job: &Job, outcome: Result<Vec<Finished>, GenerateError>) {
         // Abandoned on the way down: its end has been told already.
         let Some(running) = self.running.take_if(|running| running.id == job.id) else { return };
-        let (reply, fleet) = (running.reply.clone(), running.fleet);
+        let (reply, fleet, renditions) = (running.reply.clone(), running.fleet, running.renditions.clone());
         let node = &self.setup.node;
         let (ended, pictures) = match outcome {
             Err(GenerateError::Interrupted) => {
@@ -129,13 +129,12 @@ impl Service {
         if let (Some(screen), Some(png)) = (&self.setup.screen, pictures.last()) {
             screen.show(png.clone());
         }
-        self.conclude(Ended { reply, fleet, ..ended }, pictures);
+        self.conclude(Ended { reply, fleet, renditions, ..ended }, pictures);
         self.show_state();
     }
 
     fn without_picture(&self, id: &JobId, error: GenerateError) -> Ended {
-        let status = JobStatus::ended(id, &self.setup.node, error);
-        Ended { status, pictures: Vec::new(), reply: None, fleet: false }
+        Ended::new(JobStatus::ended(id, &self.setup.node, error))
     }
 
     fn succeeded(&self, job: &Job, finished: Vec<Finished>) -> (Ended, Vec<Vec<u8>>) {
@@ -166,7 +165,7 @@ impl Service {
         let topic = self.setup.topics.image();
         let images = metas.iter().map(|meta| ImageBody::of(meta, &topic)).collect();
         let status = JobStatus::succeeded(&job.id, &self.setup.node, images);
-        (Ended { status, pictures: metas, reply: None, fleet: false }, files)
+        (Ended { pictures: metas, ..Ended::new(status) }, files)
     }
 
     /// Writes how the running job ended. What cannot be written waits, and everything else with it: nothing is said that a
@@ -217,7 +216,7 @@ impl Service {
         let ends: Vec<_> = (jobs.iter())
             .map(|job| {
                 let reply = store.accepted(job.number).ok().flatten().and_then(|accepted| accepted.reply);
-                (job.number, Ended { status: status(job), pictures: Vec::new(), reply, fleet: job.fleet })
+                (job.number, Ended { reply, fleet: job.fleet, ..Ended::new(status(job)) })
             })
             .collect();
         let borrowed: Vec<_> = ends.iter().map(|(number, ended)| (*number, ended)).collect();
@@ -278,8 +277,8 @@ impl Service {
             self.give_up(waiting, Some(&accepted), "crashed", &message);
             return Ok(());
         }
-        let request = match self.reread(&accepted) {
-            Ok(request) => request,
+        let (request, terms) = match self.reread(&accepted) {
+            Ok(both) => both,
             Err(error) => {
                 self.refuse_late(waiting, &accepted, error);
                 return Ok(());
@@ -291,7 +290,8 @@ impl Service {
         let every = self.setup.checkpoint_every;
         let store = self.ledger.store().clone();
         let checkpoints = JobCheckpoints::new(store, waiting.number, &pack_hash, every, stop.clone());
-        let running = Running::new(waiting, &request, accepted.reply, stop.clone());
+        let mut running = Running::new(waiting, &request, accepted.reply, stop.clone());
+        running.renditions = terms.renditions;
         let id = waiting.id.clone();
         tracing::info!(job_id = %id, phase = "start", steps = request.num_inference_steps, temp_c = self.heat.celsius(), "job started");
         self.worker.start(Job { number: waiting.number, id, request, stop, checkpoints })?;
@@ -315,7 +315,7 @@ impl Service {
             ..JobStatus::new(&waiting.id, &self.setup.node, crate::jobs::status::Phase::Failed)
         };
         let reply = accepted.reply.clone();
-        self.conclude(Ended { status, pictures: Vec::new(), reply, fleet: waiting.fleet }, Vec::new());
+        self.conclude(Ended { reply, fleet: waiting.fleet, ..Ended::new(status) }, Vec::new());
     }
 
     /// No more jobs. The running one is asked to stop and goes on at the next start, as do those that wait; where nothing

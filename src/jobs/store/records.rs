@@ -84,9 +84,17 @@ pub struct Ended {
     /// It came over the fleet's topic.
     #[serde(default)]
     pub fleet: bool,
+    /// Renditions that its request names; else the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renditions: Option<Vec<String>>,
 }
 
 impl Ended {
+    /// With `status`, no pictures, and nobody who hears of it apart.
+    pub fn new(status: JobStatus) -> Self {
+        Self { status, pictures: Vec::new(), reply: None, fleet: false, renditions: None }
+    }
+
     /// The job.
     pub fn id(&self) -> &JobId {
         &self.status.id

@@ -28,7 +28,7 @@ fn accepted(name: &str) -> Accepted {
 
 fn ended(name: &str) -> Ended {
     let status = JobStatus::new(&id(name), "desk", Phase::Succeeded);
-    Ended { status, pictures: Vec::new(), reply: None, fleet: false }
+    Ended::new(status)
 }
 
 fn end<'a>(job: u64, number: u64, ended: &'a Ended, pictures: &'a [Vec<u8>]) -> End<'a> {

@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         pack_hash: String::new(),
         defaults: PackDefaults::new(preset, 8).with_name(name),
     };
-    let said = Discovery::new(discovery.to_owned(), node, &topics, &[pack], &Limits::default());
+    let said = Discovery::new(discovery.to_owned(), node, &topics, &[pack], &Limits::default(), &["jpeg".to_owned()]);
     let device: Value = serde_json::from_slice(&said.payload()).expect("discovery is JSON");
     let entities = device["components"].as_object().expect("entities");
     assert!(!entities.is_empty());
