@@ -9,6 +9,7 @@ use clap::Args;
 use crate::config::Settings;
 use crate::device::logging;
 use crate::diffusion::postprocess::RgbImage;
+use crate::display::epaper::{Board, Panel};
 use crate::display::framebuffer::{Framebuffer, PROFILE, SYSFS};
 use crate::display::rendition::{self, Profile, Profiles};
 use crate::display::{encode_png, read_picture};
@@ -40,6 +41,10 @@ pub(super) struct RenderArgs {
     /// A screen of this machine that shows the picture, such as /dev/fb0; without --profile by the profile `framebuffer`
     #[arg(long, value_name = "DEVICE")]
     framebuffer: Option<PathBuf>,
+    /// An e-paper panel on SPI that shows the picture, such as waveshare-7in3-e6, by the profile of its name; where it is connected
+    /// [display] of the configuration says
+    #[arg(long, value_name = "PANEL")]
+    epaper: Option<String>,
     /// Configuration file [default: /etc/easeld/config.toml, when there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -121,9 +126,12 @@ impl OptionArgs {
 pub(super) fn run(args: &RenderArgs) -> anyhow::Result<()> {
     logging::init("warn")?;
     let targets = [&args.out, &args.preview, &args.tone_mapped, &args.framebuffer];
-    if targets.iter().all(|target| target.is_none()) {
-        bail!("nothing to write: give -o FILE, --preview FILE, --tone-mapped FILE or --framebuffer DEVICE");
+    if targets.iter().all(|target| target.is_none()) && args.epaper.is_none() {
+        bail!(
+            "nothing to write: give -o FILE, --preview FILE, --tone-mapped FILE, --framebuffer DEVICE or --epaper PANEL"
+        );
     }
+    let panel = args.epaper.as_deref().map(Panel::named).transpose()?;
     let settings = Settings::load(args.config.as_deref())?;
     let profile = profile(&settings.profiles, args)?;
     let bytes = fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
@@ -143,14 +151,19 @@ pub(super) fn run(args: &RenderArgs) -> anyhow::Result<()> {
     if let Some(device) = &args.framebuffer {
         Framebuffer::open(device, Path::new(SYSFS))?.show(&picture, &profile)?;
     }
+    if let Some(panel) = panel {
+        panel.check(&profile)?;
+        eprintln!("{}: it takes half a minute and flickers meanwhile", panel.name);
+        panel.show(&picture, &profile, &mut Board::open(&settings.display.wiring)?)?;
+    }
     Ok(())
 }
 
 fn profile(profiles: &Profiles, args: &RenderArgs) -> anyhow::Result<Profile> {
-    let mut profile = match (&args.profile, &args.framebuffer) {
-        (Some(name), _) => profiles.get(name)?.clone(),
-        (None, Some(_)) => profiles.get(PROFILE)?.clone(),
-        (None, None) => Profile::plain("custom"),
+    let own = args.epaper.as_deref().or(args.framebuffer.as_ref().map(|_| PROFILE));
+    let mut profile = match args.profile.as_deref().or(own) {
+        Some(name) => profiles.get(name)?.clone(),
+        None => Profile::plain("custom"),
     };
     for (name, value) in args.options.given() {
         profile.set(name, value)?;

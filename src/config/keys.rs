@@ -1,6 +1,7 @@
 //! Every key of the configuration file: what it means and what it may be.
 
 use super::web;
+use crate::display::epaper::Pins;
 
 /// One key.
 pub(super) struct Key {
@@ -55,7 +56,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
 }
 
 /// Those that have no file of their own.
-const KEYS: [Key; 48] = [
+const KEYS: [Key; 52] = [
     key(
         "mqtt",
         "url",
@@ -237,6 +238,22 @@ const KEYS: [Key; 48] = [
         "Profiles whose files go out with each picture.",
     ),
     key("display", "framebuffer", "a path", Some("\"/dev/fb0\""), "A screen that shows the newest picture."),
+    key(
+        "display",
+        "epaper",
+        "waveshare-7in3-e6, waveshare-7in3-f, waveshare-7in5-v2 or waveshare-7in5b-v2",
+        Some("\"waveshare-7in3-e6\""),
+        "An e-paper panel on SPI that shows the newest picture; for builds with the feature `epaper`.",
+    ),
+    key("display", "epaper_spi", "a path", None, "Its SPI device,"),
+    key("display", "epaper_gpio", "a path", None, "the chip that its other lines are of,"),
+    key(
+        "display",
+        "epaper_pins",
+        Pins::ALLOWED,
+        None,
+        "and which they are: as Waveshare's HATs have them on a Raspberry Pi.",
+    ),
     key(
         "jobs",
         "checkpoint_s",

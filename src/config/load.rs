@@ -12,6 +12,7 @@ use super::web;
 use super::{
     ConfigError, JobStore, Memory, Problem, Residency, SYSTEM_FILE, Settings, VaeTile, WeightSource,
 };
+use crate::display::epaper::{Panel, Pins};
 use crate::mqtt::topics::{valid_node_name, valid_prefix};
 
 impl Settings {
@@ -141,7 +142,12 @@ fn read_service(reader: &mut Reader, settings: &mut Settings) {
     reader.take("jobs", "outbox_bytes", &mut jobs.outbox_bytes, |value| bytes(value, 1 << 20));
     reader.take("jobs", "history_count", &mut jobs.history_count, whole(1..=100_000));
     reader.take("jobs", "history_bytes", &mut jobs.history_bytes, |value| bytes(value, 0));
-    reader.take("display", "framebuffer", &mut settings.display.framebuffer, path);
+    let display = &mut settings.display;
+    reader.take("display", "framebuffer", &mut display.framebuffer, path);
+    reader.take("display", "epaper", &mut display.epaper, |value| Panel::named(&text(value)?).ok().map(Some));
+    reader.take("display", "epaper_spi", &mut display.wiring.spi, |value| path(value)?);
+    reader.take("display", "epaper_gpio", &mut display.wiring.gpio, |value| path(value)?);
+    reader.take("display", "epaper_pins", &mut display.wiring.pins, |value| Pins::parse(&text(value)?));
     reader.take("privacy", "embed_parameters", &mut settings.privacy.embed_parameters, truth);
     let home_assistant = &mut settings.home_assistant;
     reader.take("home_assistant", "discovery", &mut home_assistant.discovery, truth);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use crate::diffusion::pipeline::BATCH_PIXELS;
 use crate::diffusion::request::Limits;
+use crate::display::epaper::{Panel, Wiring};
 use crate::display::rendition::Profiles;
 use crate::engine::EngineOptions;
 pub use crate::engine::{Residency, WeightSource};
@@ -76,6 +77,10 @@ pub struct DisplaySettings {
     pub renditions: Vec<String>,
     /// The screen of this machine that shows the newest picture.
     pub framebuffer: Option<PathBuf>,
+    /// The e-paper panel of this machine that shows the newest picture.
+    pub epaper: Option<&'static Panel>,
+    /// Where it is connected.
+    pub wiring: Wiring,
 }
 
 /// `[node]`.

@@ -11,7 +11,7 @@ use crate::jobs::history::HistoryBounds;
 use crate::jobs::ledger::Bounds;
 use crate::mqtt::Topics;
 
-/// With the screen that shows pictures, which is opened where the settings name one.
+/// With the screens that show pictures, as far as the settings name any.
 pub(super) fn setup(
     settings: &Settings,
     topics: Topics,
@@ -20,7 +20,7 @@ pub(super) fn setup(
 ) -> Result<service::Setup, ConfigError> {
     let durable = settings.state.jobs == JobStore::Disk;
     Ok(service::Setup {
-        screen: Screen::start(settings)?,
+        screens: Screen::all(settings)?,
         node: settings.node.name.clone(),
         topics,
         limits,

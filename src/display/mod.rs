@@ -2,6 +2,7 @@
 
 mod begin;
 mod clip_image;
+pub mod epaper;
 pub mod framebuffer;
 mod jpeg;
 mod png;

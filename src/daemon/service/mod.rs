@@ -44,7 +44,7 @@ pub(super) struct Setup {
     /// `[node] name`.
     pub(super) node: String,
     /// This machine's own, where it shows pictures.
-    pub(super) screen: Option<Screen>,
+    pub(super) screens: Vec<Screen>,
     /// Where messages go.
     pub(super) topics: Topics,
     /// Bounds on requests.

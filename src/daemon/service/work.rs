@@ -126,8 +126,8 @@ impl Service {
                 (self.without_picture(&job.id, error), Vec::new())
             }
         };
-        if let (Some(screen), Some(png)) = (&self.setup.screen, pictures.last()) {
-            screen.show(png.clone());
+        if let Some(png) = pictures.last() {
+            self.setup.screens.iter().for_each(|screen| screen.show(png.clone()));
         }
         self.conclude(Ended { reply, fleet, renditions, ..ended }, pictures);
         self.show_state();
