@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads what `easeld render` writes with decoders that are not ours: Pillow for PNG, JPEG, WebP, BMP and QOI; `lvglimg` for LVGL's
-binary images (pip install lvglimg); NumPy for what has no header. Pixels have to be those of `--preview` or of a plain PNG, and
-byte counts those of the layouts.
+binary images (pip install lvglimg), Pimoroni's driver (pip install --no-deps inky; it needs no GPIO here); NumPy for what has no
+header. Pixels have to be those of `--preview` or of a plain PNG, and byte counts those of the layouts.
 
     tests/display/verify.py EASELD PICTURE
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 from PIL import Image
@@ -118,11 +119,11 @@ def without_header():
 
 def by_lvglimg():
     try:
-        import lvglimg
-    except ImportError:
-        print("  not run lvgl: the module lvglimg is not here")
+        import lvglimg.cli  # noqa: F401
+    except ImportError as error:
+        print(f"  not run lvgl: {error} (pip install lvglimg)")
         return
-    for encoding, palette in [("lvgl8-rgb565", None), ("lvgl8-indexed", "bwry"), ("lvgl9-rgb565", None), ("lvgl9-rgb888", None),
+    for encoding, palette in [("lvgl8-rgb565", None), ("lvgl9-rgb565", None), ("lvgl9-rgb888", None),
                               ("lvgl9-l8", None), ("lvgl9-indexed", "bw"), ("lvgl9-indexed", "gray4"),
                               ("lvgl9-indexed", "spectra6"), ("lvgl9-indexed", "rgb332")]:
         more = ["--palette", palette] if palette else []
@@ -130,7 +131,8 @@ def by_lvglimg():
             source, target = SCRATCH / "image.bin", SCRATCH / "image.png"
             source.write_bytes(render(encoding, size, *more))
             Path(target).unlink(missing_ok=True)
-            done = subprocess.run([str(Path(sys.executable).parent / "lvglimg"), str(source), str(target)], capture_output=True, text=True)
+            command = [sys.executable, "-c", "from lvglimg.cli import main; main()", str(source), str(target)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if not target.exists():
                 say(False, f"{encoding} {palette or ''} {size[0]} x {size[1]}", done.stdout + done.stderr)
                 continue
@@ -143,24 +145,48 @@ def by_lvglimg():
                 f"{encoding} {palette or ''} {size[0]} x {size[1]}", "by lvglimg")
 
 
+def lvgl8_indexed():
+    """`lvglimg` reads no indices of version 8. The layout: lv_img_decoder.h (5 bits of format, 3 and 2 of nothing, 11 of width and of
+    height) and lv_img_decoder.c (`2^bits` colours as blue, green, red and alpha, then rows in whole bytes)."""
+    for palette, bits in [("bw", 1), ("bwry", 2), ("spectra6", 4), ("rgb332", 8)]:
+        for size in SIZES:
+            data = render("lvgl8-indexed", size, "--palette", palette)
+            head = int.from_bytes(data[:4], "little")
+            said = (head & 31, head >> 10 & 2047, head >> 21)
+            colours = np.frombuffer(data[4 : 4 + (4 << bits)], np.uint8).reshape(-1, 4)
+            shown = colours[unpacked(data[4 + (4 << bits) :], size, bits)]
+            same = np.array_equal(shown[..., 2::-1], plain(size, "--palette", palette)) and (shown[..., 3] == 255).all()
+            format_of = {1: 7, 2: 8, 4: 9, 8: 10}[bits]
+            say(said == (format_of, *size) and same, f"lvgl8-indexed {palette} {size[0]} x {size[1]}", f"{len(data)} bytes")
+
+
 def by_inky():
     """Pimoroni's own driver takes the file, without a panel: what it would send are the controller's numbers."""
+    for module in ("gpiod", "gpiod.line", "gpiodevice", "spidev", "smbus2"):
+        try:
+            __import__(module)
+        except ImportError:
+            sys.modules[module] = MagicMock()
     try:
-        from inky import inky_ac073tc1a, inky_e673
-    except Exception as error:  # noqa: BLE001: it wants GPIO libraries
-        print(f"  not run inky: {error}")
+        from inky import inky_ac073tc1a, inky_e673, inky_el133uf1, inky_uc8159
+    except ImportError as error:
+        print(f"  not run inky: {error} (pip install --no-deps inky)")
         return
-    for profile, module, packed in [("inky-impression-7-spectra6", inky_e673, "waveshare-7in3-e6"),
-                                    ("inky-impression-7-acep7", inky_ac073tc1a, "waveshare-7in3-f")]:
-        files = []
-        for name in (profile, packed):
-            out = SCRATCH / name
-            subprocess.run([EASELD, "render", PICTURE, "--profile", name, "-o", str(out)], check=True, stderr=subprocess.DEVNULL)
-            files.append(out.read_bytes())
+    for profile, module, palette, (width, height) in [
+        ("inky-impression-7-spectra6", inky_e673, "spectra6", (800, 480)),
+        ("inky-impression-13-spectra6", inky_el133uf1, "spectra6", (1600, 1200)),
+        ("inky-impression-7-acep7", inky_ac073tc1a, "acep7", (800, 480)),
+        ("inky-impression-5-acep7", inky_uc8159, "acep7", (600, 448)),
+    ]:
+        out = SCRATCH / profile
+        subprocess.run([EASELD, "render", PICTURE, "--profile", profile, "-o", str(out)], check=True, stderr=subprocess.DEVNULL)
+        file = pillow(out.read_bytes())
+        colours = np.asarray(file.convert("RGB"))
         panel = object.__new__(module.Inky)
-        panel.width, panel.height, panel.cols, panel.rows = 800, 480, 800, 480
-        panel.set_image(pillow(files[0]))
-        say(np.array_equal(panel.buf, unpacked(files[1], (800, 480), 4)), profile, "by Pimoroni's driver")
+        panel.width, panel.height, panel.cols, panel.rows = width, height, width, height
+        panel.set_image(file)
+        shown = np.array([NOMINAL[CODES[palette].get(code, "black")] for code in range(8)])[np.asarray(panel.buf)]
+        say(np.array_equal(shown, colours), profile, f"by Pimoroni's driver, {len(np.unique(panel.buf))} inks")
 
 
 def profiles():
@@ -177,7 +203,7 @@ def profiles():
         say(count >= 0 and (expected is None or count == expected) and count <= most, f"profile {profile['name']}", f"{count} bytes")
 
 
-for check in (by_pillow, without_header, by_lvglimg, by_inky, profiles):
+for check in (by_pillow, without_header, by_lvglimg, lvgl8_indexed, by_inky, profiles):
     check()
 print(f"{failures} failed")
 sys.exit(failures > 0)

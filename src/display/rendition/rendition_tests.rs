@@ -333,3 +333,29 @@ fn files_keep_to_their_bytes_or_say_that_they_cannot() {
     let error = render(&picture, &panel).expect_err("a panel keeps its size");
     assert!(matches!(error, RenderError::TooLarge { max_bytes: 100, .. }), "{error}");
 }
+
+#[test]
+fn rgb332_has_256_colours_whose_dots_add_up_to_the_picture() {
+    let palette = Palette::parse("rgb332").expect("a name");
+    let picture = picture(96, 64);
+    let light = |colour: &[u8]| oklab::linear([colour[0], colour[1], colour[2]]);
+    let mean = |pixels: &[u8]| {
+        let sum = pixels.chunks_exact(3).map(light).fold([0.0_f64; 3], |sum, light| {
+            [0, 1, 2].map(|channel| sum[channel] + f64::from(light[channel]))
+        });
+        sum.map(|sum| sum / (pixels.len() / 3) as f64)
+    };
+    for dither in [Dither::FloydSteinberg, Dither::Stucki, Dither::BlueNoise] {
+        let base = profile(Encoding::Bmp8, 0, 0);
+        let profile = Profile { palette: Some(palette.clone()), dither, ..base };
+        let rendered = render(&picture, &profile).expect("a picture");
+        let read = read(Encoding::Bmp8, &rendered.bytes, 96, 64, Some(&palette));
+        let steps = |value: u8, most: u16| (0..=most).any(|step| (step * 255 / most) as u8 == value);
+        assert!(read.chunks_exact(3).all(|c| steps(c[0], 7) && steps(c[1], 7) && steps(c[2], 3)));
+        let used: std::collections::BTreeSet<&[u8]> = read.chunks_exact(3).collect();
+        assert!(used.len() > 40, "{} colours", used.len());
+        let (is, should) = (mean(&read), mean(&picture.pixels));
+        let off = is.iter().zip(should).map(|(is, should)| (is - should).abs()).fold(0.0, f64::max);
+        assert!(off < 0.02, "{}: {is:?} for {should:?}", dither.name());
+    }
+}
