@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--hass", default="hass")
     args = parser.parse_args()
-    root = args.root or Path("/")
+    root = args.root.resolve() if args.root else Path("/")
     folder = Path(tempfile.mkdtemp(prefix="easeld-ha-", dir=root / "tmp"))
     broker = Broker(folder)
     home = folder / "config"

@@ -144,6 +144,24 @@ async fn a_packet_above_the_brokers_limit_is_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_subscription_is_reported_and_the_others_hold() {
+    let broker = Mosquitto::builder().subscriptions_refused("forbidden/#").start();
+    let subscriptions = vec!["forbidden/in".to_owned(), "allowed/in".to_owned()];
+    let (client, mut events) = Client::start(ClientSettings { subscriptions, ..settings(broker.port()) });
+    let (filter, reason) = loop {
+        match next(&mut events).await {
+            MqttEvent::SubscriptionRefused { filter, reason } => break (filter, reason),
+            MqttEvent::Connected { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(filter, "forbidden/in");
+    assert!(reason.contains("0x87") && reason.contains("access list"), "{reason}");
+    assert_eq!(published(&client, message("allowed/in", "still here")).await, Ok(()));
+    assert_eq!(received(&mut events).await.payload, Bytes::from("still here"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_of_the_access_list_are_reported() {
     let broker = Mosquitto::builder().acl("topic write allowed/#\ntopic read allowed/#\n").start();
     let subscriptions = vec!["allowed/in".to_owned(), "forbidden/in".to_owned()];

@@ -32,6 +32,7 @@ pub struct Builder {
     lines: Vec<String>,
     user: Option<(String, String)>,
     acl: Option<String>,
+    refused: Option<String>,
     tls: bool,
     client_certificates: bool,
     expired: bool,
@@ -48,6 +49,12 @@ impl Builder {
     /// An access list, in mosquitto's syntax (`topic read easel/#`).
     pub fn acl(mut self, acl: &str) -> Self {
         self.acl = Some(acl.to_owned());
+        self
+    }
+
+    /// Refuses subscriptions to these filters, as a list of `topic` lines cannot: by mosquitto's dynamic security plugin.
+    pub fn subscriptions_refused(mut self, filter: &str) -> Self {
+        self.refused = Some(filter.to_owned());
         self
     }
 
@@ -102,6 +109,11 @@ impl Builder {
         if let Some(acl) = &self.acl {
             write(&directory, "acl", acl);
             conf.push(format!("acl_file {}", at("acl")));
+        }
+        if let Some(filter) = &self.refused {
+            write(&directory, "security.json", &everything_but(filter));
+            conf.push(format!("plugin {}", plugin("mosquitto_dynamic_security.so").display()));
+            conf.push(format!("plugin_opt_config_file {}", at("security.json")));
         }
         if self.tls {
             certificates(&directory, self.expired);
@@ -321,9 +333,33 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-/// Where the broker program is: Debian keeps it out of users' PATH.
-fn mosquitto() -> &'static str {
-    if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" }
+/// Where the broker program is: Debian keeps it out of users' PATH. `EASELD_TEST_MOSQUITTO` names another.
+fn mosquitto() -> PathBuf {
+    let debian = PathBuf::from("/usr/sbin/mosquitto");
+    match std::env::var_os("EASELD_TEST_MOSQUITTO") {
+        Some(program) => program.into(),
+        None if debian.exists() => debian,
+        None => "mosquitto".into(),
+    }
+}
+
+/// A plugin of the broker; `EASELD_TEST_MOSQUITTO_PLUGINS` names the directory of another's.
+fn plugin(name: &str) -> PathBuf {
+    let own = std::env::var_os("EASELD_TEST_MOSQUITTO_PLUGINS").map(PathBuf::from);
+    let libraries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let known = libraries.chain(["/usr/lib".into(), "/usr/local/lib".into()]);
+    let mut all = own.into_iter().chain(known).map(|directory| directory.join(name));
+    all.find(|path| path.exists()).unwrap_or_else(|| panic!("mosquitto's {name} is in no directory of /usr/lib"))
+}
+
+/// What the dynamic security plugin reads: nobody needs a password, and everything is allowed but subscribing to `filter`.
+fn everything_but(filter: &str) -> String {
+    let refused = r#"{"acltype": "subscribePattern", "topic": "FILTER", "priority": 1, "allow": false}"#;
+    r#"{"defaultACLAccess": {"publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true},
+        "anonymousGroup": "all", "clients": [],
+        "groups": [{"groupname": "all", "roles": [{"rolename": "limited"}]}],
+        "roles": [{"rolename": "limited", "acls": [REFUSED]}]}"#
+        .replace("REFUSED", &refused.replace("FILTER", filter))
 }
 
 fn write(directory: &TempDir, name: &str, content: &str) {
