@@ -6,8 +6,8 @@
 DEBIAN is a root directory (Debian 13) with Home Assistant in it, entered with chroot; without it `hass` runs here. Home
 Assistant fetches what its own integrations need from PyPI at its first start, which takes minutes.
 
-What Home Assistant thinks is read through its `mqtt_statestream`, and its actions are called through an automation that
-listens to a topic, so that nobody has to log in. Exits 1 at the first thing that is not so.
+What Home Assistant thinks is asked, and its actions are called, through automations that listen to topics, so that nobody has to
+log in. Exits 1 at the first thing that is not so.
 """
 
 from __future__ import annotations
@@ -31,8 +31,18 @@ CONFIGURATION = """
 homeassistant: {{name: Test, time_zone: UTC}}
 logger: {{default: warning}}
 http: {{server_host: 127.0.0.1, server_port: {port}}}
-mqtt_statestream: {{base_topic: state, publish_attributes: true}}
 automation:
+  - alias: tell
+    mode: queued
+    triggers: [{{trigger: mqtt, topic: ask}}]
+    actions:
+      - action: mqtt.publish
+        data:
+          topic: told
+          payload: |-
+            {{% for one in states if 'easeld' in one.entity_id %}}
+            {{{{ one.entity_id }}}}|{{{{ one.state }}}}|{{{{ dict(one.attributes) | to_json }}}}
+            {{% endfor %}}
   - alias: call
     mode: queued
     triggers: [{{trigger: mqtt, topic: call}}]
@@ -89,22 +99,32 @@ class Broker:
         """Lets Home Assistant do something with one of its entities."""
         self.publish("call", {"action": action, "entity_id": entity, "data": data})
 
-    def state(self, entity: str, attribute: str = "state") -> str | None:
-        """What Home Assistant thinks: of `sensor.easeld_desk_state`, say."""
-        return self.last.get(f"state/{entity.replace('.', '/')}/{attribute}")
+    def ask(self) -> None:
+        """Has Home Assistant tell what it thinks of every entity."""
+        self.publish("ask", {})
+
+    def state(self, entity: str, attribute: str | None = None) -> object:
+        """What it told: of `sensor.easeld_desk_state`, say."""
+        for line in (self.last.get("told") or "").splitlines():
+            name, _, rest = line.strip().partition("|")
+            if name == entity:
+                state, _, attributes = rest.partition("|")
+                return json.loads(attributes).get(attribute) if attribute else state
+        return None
 
     def config(self) -> dict:
         """What the node says its settings are."""
         return json.loads(self.last.get(f"easel/{NODE}/config") or "{}")
 
 
-def until(what: str, true, seconds: float = 60.0) -> None:
+def until(broker: Broker, what: str, true, seconds: float = 60.0) -> None:
     """Waits until `true()` holds, and prints so."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             raise SystemExit(f"  MISSING  {what} (waited {seconds:.0f} s)")
-        time.sleep(0.2)
+        broker.ask()
+        time.sleep(0.5)
     print(f"  ok       {what}", flush=True)
 
 
@@ -123,7 +143,7 @@ def stop(process: subprocess.Popen, patience: float) -> None:
 
 def try_entities(broker: Broker) -> None:
     """A person's evening with it."""
-    until("the node is idle", lambda: broker.state(entity("sensor", "state")) == "idle")
+    until(broker, "the node is idle", lambda: broker.state(entity("sensor", "state")) == "idle")
     for platform, key, action, data, setting, wanted in (
         ("number", "steps", "number.set_value", {"value": 3}, "steps", 3),
         ("number", "guidance_scale", "number.set_value", {"value": 2.5}, "guidance_scale", 2.5),
@@ -131,23 +151,23 @@ def try_entities(broker: Broker) -> None:
         ("text", "style", "text.set_value", {"value": "on a blue background"}, "style", "on a blue background"),
     ):
         broker.call(action, entity(platform, key), **data)
-        until(f"{action} of {key}: the node has it", lambda: broker.config().get(setting) == wanted)
-        until(f"{action} of {key}: Home Assistant shows it",
+        until(broker, f"{action} of {key}: the node has it", lambda: broker.config().get(setting) == wanted)
+        until(broker, f"{action} of {key}: Home Assistant shows it",
               lambda: broker.state(entity(platform, key)) in (str(wanted), f"{wanted}.0"))
     broker.call("notify.send_message", entity("notify", "prompt"), message="a fox")
     picture = entity("image", "image")
-    until("a prompt sent as a notification becomes a picture",
-          lambda: "fox" in (broker.state(picture, "prompt") or ""), 120)
-    until("the picture has a time", lambda: (broker.state(picture) or "").startswith("20"))
-    until("an event says so", lambda: broker.state(entity("event", "job"), "event_type") == '"succeeded"')
-    until("its duration is known",
+    until(broker, "a prompt sent as a notification becomes a picture",
+          lambda: "fox" in str(broker.state(picture, "prompt")), 120)
+    until(broker, "the picture has a time", lambda: str(broker.state(picture)).startswith("20"))
+    until(broker, "an event says so", lambda: broker.state(entity("event", "job"), "event_type") == "succeeded")
+    until(broker, "its duration is known",
           lambda: broker.state(entity("sensor", "last_duration")) not in (None, "unknown", "0", "0.0"))
     first = broker.state(picture, "id")
     broker.call("button.press", entity("button", "again"))
-    until("again makes another", lambda: broker.state(picture, "id") not in (None, first), 120)
+    until(broker, "again makes another", lambda: broker.state(picture, "id") not in (None, first), 120)
     for way, word in (("on", "paused"), ("off", "idle")):
         broker.call(f"switch.turn_{way}", entity("switch", "paused"))
-        until(f"the switch turned {way}: {word}", lambda: broker.state(entity("sensor", "state")) == word)
+        until(broker, f"the switch turned {way}: {word}", lambda: broker.state(entity("sensor", "state")) == word)
 
 
 def main() -> None:
@@ -172,25 +192,27 @@ def main() -> None:
     }
     daemon = None
     try:
-        until("Home Assistant is there", lambda: broker.last.get("homeassistant/status") == "online", 900)
+        until(broker, "Home Assistant is there", lambda: broker.last.get("homeassistant/status") == "online", 900)
+        until(broker, "it answers", lambda: "told" in broker.last, 300)
         daemon = subprocess.Popen([args.easeld, "serve"], env=environment, stderr=(folder / "easeld.log").open("w"))
         shown = subprocess.run([args.easeld, "discovery", "show"], env=environment, check=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         entities = [component["default_entity_id"] for component in json.loads(shown.stdout)["components"].values()]
-        until(f"all {len(entities)} entities are known", lambda: all(broker.state(name) is not None for name in entities))
+        for name in entities:
+            until(broker, f"{name} is known", lambda name=name: broker.state(name) is not None)
         try_entities(broker)
         stop(daemon, 30)
         gone = entity("sensor", "state")
-        until("a node that stops is unavailable", lambda: broker.state(gone) == "unavailable")
+        until(broker, "a node that stops is unavailable", lambda: broker.state(gone) == "unavailable")
         subprocess.run([args.easeld, "discovery", "remove"], env=environment, check=True)
         time.sleep(3)
         stop(hass, 60)
         registry = json.loads((home / ".storage/core.entity_registry").read_text())["data"]["entities"]
         left = [row["entity_id"] for row in registry if row["platform"] == "mqtt"]
-        until("discovery remove takes all of them away", lambda: not left, 1)
+        until(broker, "discovery remove takes all of them away", lambda: not left, 1)
         said = [line for line in (folder / "hass.log").read_text().splitlines()
                 if "easeld" in line and ("ERROR" in line or "WARNING" in line)]
-        until("Home Assistant's log has nothing to say about it", lambda: not said, 1)
+        until(broker, "Home Assistant's log has nothing to say about it", lambda: not said, 1)
     except BaseException:
         print(f"logs are in {folder}", file=sys.stderr)
         raise

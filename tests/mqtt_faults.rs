@@ -148,13 +148,15 @@ async fn a_refused_subscription_is_reported_and_the_others_hold() {
     let broker = Mosquitto::builder().subscriptions_refused("forbidden/#").start();
     let subscriptions = vec!["forbidden/in".to_owned(), "allowed/in".to_owned()];
     let (client, mut events) = Client::start(ClientSettings { subscriptions, ..settings(broker.port()) });
-    let (filter, reason) = loop {
+    let (mut refused, mut is_connected) = (None, false);
+    while refused.is_none() || !is_connected {
         match next(&mut events).await {
-            MqttEvent::SubscriptionRefused { filter, reason } => break (filter, reason),
-            MqttEvent::Connected { .. } => {}
+            MqttEvent::SubscriptionRefused { filter, reason } => refused = Some((filter, reason)),
+            MqttEvent::Connected { .. } => is_connected = true,
             other => panic!("{other:?}"),
         }
-    };
+    }
+    let (filter, reason) = refused.unwrap();
     assert_eq!(filter, "forbidden/in");
     assert!(reason.contains("0x87") && reason.contains("access list"), "{reason}");
     assert_eq!(published(&client, message("allowed/in", "still here")).await, Ok(()));
