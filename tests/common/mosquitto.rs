@@ -349,7 +349,8 @@ fn plugin(name: &str) -> PathBuf {
     let libraries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
     let known = libraries.chain(["/usr/lib".into(), "/usr/local/lib".into()]);
     let mut all = own.into_iter().chain(known).map(|directory| directory.join(name));
-    all.find(|path| path.exists()).unwrap_or_else(|| panic!("mosquitto's {name} is in no directory of /usr/lib"))
+    all.find(|path| path.exists())
+        .unwrap_or_else(|| panic!("mosquitto's {name} is in no directory of /usr/lib"))
 }
 
 /// What the dynamic security plugin reads: nobody needs a password, and everything is allowed but subscribing to `filter`.

@@ -163,6 +163,7 @@ impl Disk {
             }
             Err(fs::TryLockError::Error(error)) => return Err(StoreError::Disk(error)),
         }
+        let is_new = file.metadata().is_ok_and(|file| file.len() == 0);
         let counters = self.counters.clone();
         // A damaged file may make redb panic, whatever it promises.
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -170,6 +171,10 @@ impl Disk {
             create(Counted { file, counters })
         }));
         let database = opened.unwrap_or_else(|_| Err(StoreError::Damaged("it cannot be read".to_owned())));
+        if database.is_err() && is_new {
+            // Half a beginning on a full disk is no store, and would not become one.
+            let _ = fs::File::options().write(true).truncate(true).open(dir.join(FILE));
+        }
         database.map(Arc::new)
     }
 }
