@@ -11,8 +11,8 @@ const char *PASSWORD = "its password";
 const char *URL = "http://192.168.1.20:8088/image/inkplate-10";
 const uint64_t SLEEP_MINUTES = 30;
 
-// Survives deep sleep: a picture that is shown already is not drawn again.
-RTC_DATA_ATTR char shown[72] = "";
+// Survives deep sleep: a picture that is shown already is not drawn again. Tags have up to 140 characters.
+RTC_DATA_ATTR char shown[144] = "";
 
 Inkplate display(INKPLATE_3BIT);
 

@@ -53,7 +53,7 @@ def sketch(node, name, rendition):
     running.stdin.flush()
     second = turn()
     say(not shown.exists(), f"{name}.ino draws nothing twice", "; ".join(second))
-    node.paint("an owl on teal", seed=8)
+    node.paint(f"an owl on teal, for {name}", seed=8)
     running.stdin.write("\n")
     running.stdin.flush()
     third = turn()

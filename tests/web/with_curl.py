@@ -27,13 +27,13 @@ def check(daemon: Daemon):
     for path, kind in [("/image", "image/png"), ("/image/trmnl", "image/bmp"), ("/image/waveshare-7in3-e6", "application/octet-stream")]:
         url, whole, etag = daemon.url + path, SCRATCH / "whole", SCRATCH / "etag"
         etag.unlink(missing_ok=True)
-        first = curl(url, "--output", whole, "--etag-save", etag)
+        first = curl(url, "--output", whole, "--etag-save", etag, "--remote-time")
         size = whole.stat().st_size
         yield said(first == f"200 {size} {kind}", f"{path} whole", first)
         again = curl(url, "--output", SCRATCH / "again", "--etag-compare", etag, "--etag-save", etag)
         yield said(again.startswith("304 0"), f"{path} --etag-compare", again)
-        newer = curl(url, "--output", SCRATCH / "again", "--time-cond", "2000-01-01")
-        older = curl(url, "--output", SCRATCH / "again", "--time-cond", "2100-01-01")
+        newer = curl(url, "--output", SCRATCH / "again", "--time-cond", "1 Jan 2000")
+        older = curl(url, "--output", SCRATCH / "again", "--time-cond", whole)
         yield said(newer.startswith(f"200 {size}") and older.startswith("304 0"), f"{path} --time-cond", f"{newer}; {older}")
         part = curl(url, "--output", SCRATCH / "part", "--range", "10-19")
         same = (SCRATCH / "part").read_bytes() == whole.read_bytes()[10:20]
