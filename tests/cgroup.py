@@ -6,8 +6,8 @@
 
 `job`: caches dropped, every read made inside the cgroup, no swap. Prints for each limit the seconds, the peak, the bytes
 read and the read rate in the same cgroup; fails where the process is killed, or takes more than 1.5 times the unrestricted time
-and more than 1.15 times (bytes read / read rate). `idle`: the daemon's memory once it has dropped its networks. EASELD names
-the program (default: target/release/easeld). Needs root; version 1 or 2 of the memory controller.
+and more than 1.15 times (bytes read / read rate). `idle`: the daemon's memory once it has dropped its networks, and the processor
+time it takes with a broker and nothing to do. EASELD names the program (default: target/release/easeld). Needs root; version 1 or 2 of the memory controller.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ EASELD = os.environ.get("EASELD", str(ROOT / "target/release/easeld"))
 MIB = 1 << 20
 TIMES, OF_READING = 1.5, 1.15
 IDLE_MIB = 30
+IDLE_SHARE, IDLE_S = 0.005, 60
 
 
 class Cgroup:
@@ -121,23 +123,66 @@ def job(args: argparse.Namespace) -> None:
 
 
 def idle(args: argparse.Namespace) -> None:
+    mib, share = idle_memory(args.pack), idle_share(args.pack)
+    sys.exit(mib > IDLE_MIB or share > IDLE_SHARE)
+
+
+def daemon(directory: str, pack: str, **settings: str) -> subprocess.Popen:
+    settings |= {"STATE__DIR": directory, "MODELS__DEFAULT": pack, "HTTP__LISTEN": "127.0.0.1:0"}
+    environment = {**os.environ, **{f"EASELD__{name}": value for name, value in settings.items()}}
+    return subprocess.Popen([EASELD, "serve"], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def has_said(process: subprocess.Popen, words: str) -> None:
+    for line in process.stderr:
+        if words in line:
+            return
+    raise SystemExit(f"the daemon ended before it said {words!r}")
+
+
+def idle_memory(pack: str) -> float:
+    """MiB that are resident two seconds after the networks were dropped."""
     with tempfile.TemporaryDirectory() as directory:
-        settings = {"MQTT__URL": "none", "STATE__DIR": directory, "MODELS__DEFAULT": args.pack, "MODELS__IDLE_S": "2"}
-        settings |= {"SCHEDULE__ENTRIES": "every 8s a cat"}
-        environment = {**os.environ, **{f"EASELD__{name}": value for name, value in settings.items()}}
-        daemon = subprocess.Popen([EASELD, "serve"], env=environment, stderr=subprocess.PIPE, text=True)
+        process = daemon(directory, pack, MQTT__URL="none", MODELS__IDLE_S="2", SCHEDULE__ENTRIES="every 8s a cat")
         try:
-            for line in daemon.stderr:
-                if "pictures made" in line:
-                    break
+            has_said(process, "pictures made")
             time.sleep(4)
-            status = Path(f"/proc/{daemon.pid}/status").read_text()
+            status = Path(f"/proc/{process.pid}/status").read_text()
         finally:
-            daemon.terminate()
-            daemon.wait()
+            process.terminate()
+            process.wait()
     kib = {name: int(value) for name, value in re.findall(r"(VmRSS|RssAnon|RssFile|VmHWM):\s+(\d+)", status)}
     print(f"after a picture, networks dropped: {({name: f'{value / 1024:.1f} MiB' for name, value in kib.items()})}")
-    sys.exit(kib["VmRSS"] > IDLE_MIB * 1024)
+    return kib["VmRSS"] / 1024
+
+
+def idle_share(pack: str) -> float:
+    """Share of one core that a daemon takes that is connected to a mosquitto and has nothing to do."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        configuration = Path(directory) / "mosquitto.conf"
+        configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        broker = subprocess.Popen(["mosquitto", "-c", configuration], stderr=subprocess.DEVNULL)
+        process = daemon(directory, pack, MQTT__URL=f"mqtt://127.0.0.1:{port}")
+        try:
+            has_said(process, "connected to the broker")
+            time.sleep(10)
+            before = processor_seconds(process.pid)
+            time.sleep(IDLE_S)
+            share = (processor_seconds(process.pid) - before) / IDLE_S
+        finally:
+            for started in (process, broker):
+                started.terminate()
+                started.wait()
+    print(f"connected, nothing to do: {100 * share:.2f} % of a core")
+    return share
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
