@@ -35,8 +35,8 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(request) => request,
         Err(error) => return assert!(!error.field.is_empty() && !error.message.is_empty(), "{error:?}"),
     };
-    assert!(request.width * request.height <= limits.max_pixels && request.steps <= limits.max_steps);
-    assert!(request.prompt.len() <= limits.max_prompt_bytes && request.guidance_scale.is_finite());
+    assert!(request.width * request.height <= limits.max_pixels && request.num_inference_steps <= limits.max_steps);
+    assert!(request.prompt.len() <= limits.max_prompt_bytes && request.guidance.scale.is_finite());
     let kept = serde_json::to_vec(&fields).expect("fields are JSON");
     let again = parse_fields(&kept, None).expect("what was read once");
     assert_eq!(format!("{:?}", read(again).expect("what was accepted once")), format!("{request:?}"));
