@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws docs/displays/*.png: what each profile's panel will show of one picture, small, averaged in linear light as the eye does.
 
-    tests/display/thumbnails.py EASELD PICTURE DIRECTORY
+    tests/display/thumbnails.py EASELD PICTURE DIRECTORY [PROFILE...]
 
 Needs Pillow and NumPy.
 """
@@ -16,6 +16,7 @@ from PIL import Image
 
 WIDTH, HEIGHT = 168, 112
 EASELD, PICTURE, DIRECTORY = sys.argv[1:4]
+ONLY = sys.argv[4:]
 
 
 def averaged(picture, size):
@@ -25,6 +26,8 @@ def averaged(picture, size):
 
 
 for profile in json.loads(subprocess.check_output([EASELD, "profiles", "--json"])):
+    if ONLY and profile["name"] not in ONLY:
+        continue
     out = Path(DIRECTORY, profile["name"] + ".png")
     subprocess.check_call([EASELD, "render", PICTURE, "--profile", profile["name"], "--preview", out])
     picture = Image.open(out).convert("RGB")
