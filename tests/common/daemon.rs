@@ -44,8 +44,8 @@ pub(crate) fn pack() -> PathBuf {
 
 fn spawn(directory: &TempDir, url: &str, more: &[(String, String)]) -> Child {
     let log = std::fs::File::create(directory.path().join("log")).expect("a log file");
-    let under = more.iter().filter(|(name, _)| name == "--under").flat_map(|(_, words)| words.split('\n'));
-    let under: Vec<&str> = under.filter(|word| !word.is_empty()).collect();
+    let under: Vec<&str> =
+        more.iter().filter(|(name, _)| name == "--under").flat_map(|(_, words)| words.lines()).collect();
     let mut command = easeld_under(&under);
     command
         .arg("serve")

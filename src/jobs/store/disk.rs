@@ -149,21 +149,22 @@ impl Disk {
             return Err(StoreError::Damaged("the store in memory is gone".to_owned()));
         };
         fs::create_dir_all(dir).map_err(StoreError::Disk)?;
+        let path = dir.join(FILE);
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(dir.join(FILE))
+            .open(&path)
             .map_err(StoreError::Disk)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse(dir.join(FILE).display().to_string()));
+                return Err(StoreError::InUse(path.display().to_string()));
             }
             Err(fs::TryLockError::Error(error)) => return Err(StoreError::Disk(error)),
         }
-        let is_new = file.metadata().is_ok_and(|file| file.len() == 0);
+        let was_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         let counters = self.counters.clone();
         // A damaged file may make redb panic, whatever it promises.
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -171,9 +172,10 @@ impl Disk {
             create(Counted { file, counters })
         }));
         let database = opened.unwrap_or_else(|_| Err(StoreError::Damaged("it cannot be read".to_owned())));
-        if database.is_err() && is_new {
-            // Half a beginning on a full disk is no store, and would not become one.
-            let _ = fs::File::options().write(true).truncate(true).open(dir.join(FILE));
+        if database.is_err() && was_empty {
+            // The disk is full, mostly. Half of an empty store would be taken for a damaged one when there is room again.
+            let emptied = fs::File::options().write(true).open(&path).and_then(|file| file.set_len(0));
+            emptied.unwrap_or_else(|error| tracing::debug!(%error, "half of a store is left"));
         }
         database.map(Arc::new)
     }
