@@ -262,11 +262,12 @@ impl Mosquitto {
         std::fs::write(&file, changed.join("\n") + "\n").expect("its configuration");
     }
 
-    /// Waits until the log has `text` at least `times`.
-    pub fn wait_for_log(&self, text: &str, times: usize) {
+    /// Waits until the log has `times` lines with all of these words: releases word their lines differently.
+    pub fn wait_for_log(&self, words: &str, times: usize) {
         let until = Instant::now() + PATIENCE;
-        while self.log().matches(text).count() < times {
-            assert!(Instant::now() < until, "{text:?} is not in the log: {}", self.log());
+        let has_all = |line: &&str| words.split(' ').all(|word| line.contains(word));
+        while self.log().lines().filter(has_all).count() < times {
+            assert!(Instant::now() < until, "{words:?} are in no line of the log: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
