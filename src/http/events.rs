@@ -21,6 +21,7 @@ use super::answer::text;
 use super::news::{Batch, Subscription, event};
 use super::problem::Problem;
 use super::shared::Shared;
+use crate::jobs::report::StateReport;
 use crate::jobs::status::API;
 
 /// A listener hears something at least this often, so that both ends know of a broken connection.
@@ -29,6 +30,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const RETRY_MS: u32 = 2000;
 /// `state` is told at most this often, and where many listen with the batch that it falls into (`news`).
 const STATE_EVERY: Duration = Duration::from_millis(500);
+/// A job that does no more than move on is worth telling each percent for so many listeners, each second one for twice as many...: a
+/// thousand hear of every 20 percent, however long it takes on a machine that has other things to do.
+const LISTENERS_A_PERCENT: u32 = 50;
 /// Seconds after which a listener that was turned away may try again.
 const TURNED_AWAY_S: u64 = 10;
 
@@ -91,14 +95,48 @@ pub(super) async fn listen(
 pub(super) async fn tell_states(shared: Arc<Shared>) {
     let mut states = shared.state.clone();
     let mut due = Instant::now();
+    let mut told = None;
     while states.changed().await.is_ok() {
         sleep_until(due).await;
         due = Instant::now() + STATE_EVERY;
-        if shared.news.has_listeners() {
-            let report = states.borrow_and_update().clone();
+        let report = states.borrow_and_update().clone();
+        let percent = (shared.news.listeners() / LISTENERS_A_PERCENT) as usize;
+        let moved = told.as_ref().is_none_or(|told| has_moved(told, &report, percent));
+        if moved && shared.news.has_listeners() {
             shared.news.passing("state", &report);
-        } else {
-            states.mark_unchanged();
+            told = Some(report);
         }
+    }
+}
+
+/// Whether `now` says more than that the job is less than `percent` further.
+fn has_moved(told: &StateReport, now: &StateReport, percent: usize) -> bool {
+    let StateReport { step, progress, eta_s, temp_c, .. } = told.clone();
+    let same = StateReport { step, progress, eta_s, temp_c, ..now.clone() } == *told;
+    let further = now.progress.zip(told.progress).map(|(now, then)| now.abs_diff(then));
+    !same || further.is_none_or(|further| further >= percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::report::NodeState;
+
+    #[test]
+    fn the_more_listen_the_further_a_job_has_to_be() {
+        let at = |progress: usize| StateReport {
+            step: Some(progress),
+            progress: Some(progress),
+            eta_s: Some(100 - progress as u64),
+            ..StateReport::new(NodeState::Generating, 0)
+        };
+        assert!(has_moved(&at(10), &at(10), 0), "few listeners hear everything");
+        assert!(!has_moved(&at(10), &at(29), 20));
+        assert!(has_moved(&at(10), &at(30), 20));
+        assert!(has_moved(&at(90), &at(0), 20), "the next job");
+        let other = StateReport { queue: 1, ..at(11) };
+        assert!(has_moved(&at(10), &other, 20), "something else has changed");
+        let idle = StateReport::new(NodeState::Idle, 0);
+        assert!(has_moved(&at(10), &idle, 20) && has_moved(&idle, &at(0), 20));
     }
 }
