@@ -153,8 +153,9 @@ pub(super) fn run(args: &RenderArgs) -> anyhow::Result<()> {
     }
     if let Some(panel) = panel {
         panel.check(&profile)?;
+        let mut board = Board::open(&settings.display.wiring)?;
         eprintln!("{}: it takes half a minute and flickers meanwhile", panel.name);
-        panel.show(&picture, &profile, &mut Board::open(&settings.display.wiring)?)?;
+        panel.show(&picture, &profile, &mut board)?;
     }
     Ok(())
 }

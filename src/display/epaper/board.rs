@@ -102,14 +102,13 @@ mod none {
         ///
         /// # Errors
         /// Always.
-        pub fn open(wiring: &Wiring) -> Result<Self, EpaperError> {
-            Err(EpaperError::Device { device: wiring.spi.display().to_string(), error: unsupported() })
+        pub fn open(_wiring: &Wiring) -> Result<Self, EpaperError> {
+            Err(EpaperError::NotBuilt)
         }
     }
 
     fn unsupported() -> io::Error {
-        let message = "this easeld was built without e-paper on SPI; build it with `--features epaper`";
-        io::Error::new(io::ErrorKind::Unsupported, message)
+        io::Error::from(io::ErrorKind::Unsupported)
     }
 
     impl Wires for Board {

@@ -116,6 +116,9 @@ pub enum EpaperError {
         /// What it makes.
         what: String,
     },
+    /// It is for builds with the cargo feature `epaper`.
+    #[error("this easeld was built without e-paper on SPI; build it with `--features epaper`")]
+    NotBuilt,
     /// A device cannot be used.
     #[error(
         "{device}: {error}; is SPI switched on, and may this user use it (groups spi and gpio)? The unit opens it with a drop-in: easeld.service.d/display.conf"
