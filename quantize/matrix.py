@@ -34,13 +34,12 @@ import export
 import matrix_table
 from matrix_variants import Variant, Skip, make, variants
 from networks import read_config
-from to_onnx import tensor_bytes
 
 TIMESTEPS = (999, 500, 20)
 SIDES = {False: 16, True: 64}  # latents of small and full-size UNets; VAEs take half of the full ones
 FOLDERS = {"text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2", "unet": "unet", "vae_decoder": "vae",
            "vae_encoder": "vae"}
-# A graph that holds more than this is not run in f32 by easeld here: tract keeps several copies.
+# A network that takes more than this in f32 is not run so by easeld here: tract keeps several copies.
 F32_MAX = 6_000_000_000
 
 
@@ -135,7 +134,6 @@ def measure(found: Found, binary: str, folder: Path, reference: Path | None, fee
             quantized: bool) -> list[np.ndarray]:
     """Fills a cell in; returns the f32 outputs that later cells are compared with."""
     model = folder / found.component / "model.onnx"
-    size = sum(tensor_bytes(tensor) for tensor in onnx.load(str(model), load_external_data=False).graph.initializer)
     # Halves are compared in f32: ONNX Runtime's own half precision rounds between all nodes.
     part = found.component
     theirs = heart(part, in_ort(reference or model, feeds, optimize=not (quantized or reference)))
@@ -148,7 +146,7 @@ def measure(found: Found, binary: str, folder: Path, reference: Path | None, fee
         found.noise = relative(heart(part, in_ort(model, feeds, optimize=True)), same)
     network = theirs if f32 is None or (reference is not None and not quantized) else f32
     gc.collect()
-    if size < F32_MAX:
+    if 4 * found.parameters < F32_MAX:
         found.f32 = relative(heart(part, in_easeld(binary, folder, part, feeds, "f32")[0]), same)
     else:
         found.note = "f32 left out: tract would hold more than this machine has"

@@ -109,6 +109,16 @@ fn a_directory_is_installed_listed_inspected_used_and_removed() {
         about["components"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["text_encoder", "unet", "vae_decoder", "vae_encoder"]);
     assert!(device.succeeds(&["pack", "inspect", "dots"]).contains("M parameters"));
+    let estimate = |more: &[&str]| {
+        let said = device.succeeds(&[&["pack", "inspect", "dots", "--estimate", "--json"], more].concat());
+        serde_json::from_str::<Value>(&said).unwrap()["estimate"].clone()
+    };
+    let (own, larger) = (estimate(&[]), estimate(&["--width", "256", "--height", "256"]));
+    for field in ["peak_bytes", "buffers_bytes", "seconds"] {
+        let [own, larger] = [&own, &larger].map(|estimate| estimate[field].as_f64().unwrap());
+        assert!(own > 0.0 && larger > own, "{field}: {own}, {larger}");
+    }
+    device.fails(&["pack", "inspect", "dots", "--width", "7"], &["width", "7"]);
     let picture = device.0.path().join("x.png");
     device.succeeds(&["generate", "a cat", "--model", "dots", "--steps", "1", "-o", path(&picture)]);
     assert!(picture.is_file());
@@ -305,6 +315,26 @@ fn two_at_once_take_turns_or_are_told() {
     device.fails(&install, &["another easeld"]);
     drop(lock);
     device.succeeds(&install);
+
+    // Really at once, two packs under one name: some come to it, nobody finds half of anything.
+    let other = tiny::pack("repaint");
+    let sources = [source.path(), other.path()];
+    let children: Vec<_> = (0..8)
+        .map(|at| {
+            let arguments = ["pack", "install", path(sources[at % 2]), "--name", "dots", "--replace"];
+            device.command(&arguments).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut installed = 0;
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success() || said.contains("another easeld"), "{said}");
+        installed += usize::from(output.status.success());
+    }
+    assert!(installed > 0);
+    assert_eq!(device.packs().len(), 1);
+    device.succeeds(&["pack", "verify", "dots"]);
 }
 
 #[test]

@@ -73,8 +73,7 @@ async fn paint(args: &DemoArgs) -> anyhow::Result<Vec<u8>> {
     let broker = EmbeddedBroker::start().context("cannot start the embedded broker")?;
     let settings = settings(&broker)?;
     let overrides = model::Overrides { model: args.model.as_deref(), ..model::Overrides::default() };
-    let shelf = model::open_all(&settings, &overrides)?;
-    let packs = shelf.pack_infos();
+    let (shelf, packs) = model::open_all(&settings, &overrides)?;
     let address = broker.addr();
     let client = ClientSettings::new(address.ip().to_string(), address.port(), "easeld-demo-display");
     let mut display = Display::connect(client, Topics::new("easel", NODE)?).await?;

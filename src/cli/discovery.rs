@@ -59,10 +59,10 @@ pub(super) fn run(args: &DiscoveryArgs) -> anyhow::Result<()> {
 
 fn show(settings: &Settings) -> anyhow::Result<()> {
     let topics = Topics::new(&settings.mqtt.prefix, &settings.node.name)?;
-    let packs = model::open_all(settings, &model::Overrides::default())?.pack_infos();
+    let (_, packs) = model::open_all(settings, &model::Overrides::default())?;
     let prefix = settings.home_assistant.prefix.clone();
     let (node, limits) = (&settings.node.name, settings.limits.for_requests());
-    let discovery = Discovery::new(prefix, node, &topics, &packs, &limits, &settings.rendition_names());
+    let discovery = Discovery::new(prefix, node, &topics, packs.now(), &limits, &settings.rendition_names());
     let message: serde_json::Value = serde_json::from_slice(&discovery.payload())?;
     eprintln!("{}", discovery.topic());
     println!("{}", serde_json::to_string_pretty(&message)?);

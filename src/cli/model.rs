@@ -8,11 +8,12 @@ use clap::ValueEnum;
 use super::budget::Budget;
 use super::room;
 use crate::config::Settings;
+use crate::daemon::Packs;
 use crate::diffusion::presets::Room;
 use crate::engine::{Compute, EngineOptions, WeightSource};
-use crate::generator::{Generator, GeneratorOptions, Shelf};
+use crate::generator::{Generator, GeneratorOptions, OptionsOf, Shelf};
 use crate::jobs::PackInfo;
-use crate::packs::{self, Pack};
+use crate::packs::{self, Catalogue, Pack};
 
 /// What the command line says over the configuration.
 #[derive(Debug, Default)]
@@ -62,26 +63,27 @@ impl From<WeightsArg> for WeightSource {
 /// Finds and opens the pack named by `overrides` or `[models] default`; no network is loaded yet.
 pub(super) fn open(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Generator> {
     let pack = find(settings, overrides)?;
-    let options = options(settings, overrides, &pack.directory);
+    let options = options(settings, &Given::of(overrides), &pack.directory);
     Generator::new(pack, &options).context("cannot open the model pack")
 }
 
-/// The same pack, and every other one that is installed and whole.
-pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<Shelf> {
+/// The same pack, and every other one that is installed and whole, now and later: who makes the pictures, and what to tell.
+pub(super) fn open_all(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<(Shelf, Packs)> {
     let default = find(settings, overrides)?;
-    let others = packs::installed(&settings.models.search_path()).into_iter().filter_map(|shelved| {
-        let refused = |error: &_| tracing::warn!(model = shelved.name, "cannot be used: {error}");
-        shelved.pack.inspect_err(refused).ok()
-    });
-    let options = options(settings, overrides, &default.directory);
-    Shelf::new(default, others.collect(), options).context("cannot open the model pack")
+    let search_path = settings.models.search_path();
+    let mut catalogue = Catalogue::new(default.clone(), search_path.clone());
+    let (settings, given) = (settings.clone(), Given::of(overrides));
+    let options: OptionsOf = Box::new(move |directory| options(&settings, &given, directory));
+    let shelf = Shelf::new(default, search_path, options).context("cannot open the model pack")?;
+    let now = catalogue.infos();
+    let look = move || catalogue.look_again().then(|| catalogue.infos());
+    Ok((shelf, Packs::changing(now, Box::new(look))))
 }
 
 /// Finds out what of each pack fits into memory: a request for more is refused at the door, with both numbers, and `info` tells
 /// requesters before they ask. `[limits] max_pixels` becomes no more than what the roomiest pack can.
 pub(super) fn measure_room(settings: &mut Settings, packs: &mut [PackInfo]) {
     let Ok(default) = directory(settings, &Overrides::default()) else { return };
-    let options = options(settings, &Overrides::default(), &default);
     let most = settings.limits.max_pixels;
     for (place, pack) in packs.iter_mut().enumerate() {
         let found = if place == 0 {
@@ -91,7 +93,7 @@ pub(super) fn measure_room(settings: &mut Settings, packs: &mut [PackInfo]) {
         };
         let room = found
             .map_err(anyhow::Error::from)
-            .and_then(|directory| room::of_pack(&directory, options.engine, most));
+            .and_then(|directory| room::of_pack(&directory, options_of(settings, &directory).engine, most));
         pack.defaults.room = room.unwrap_or_else(|error| {
             tracing::warn!(model = pack.name, "what fits into memory is not known: {error:#}");
             None
@@ -121,13 +123,31 @@ fn directory(settings: &Settings, overrides: &Overrides<'_>) -> anyhow::Result<P
     Ok(packs::find(name, &settings.models.search_path())?)
 }
 
-fn options(settings: &Settings, overrides: &Overrides<'_>, directory: &Path) -> GeneratorOptions {
-    let Budget { buffers, vae_tile, residency, weights } =
-        Budget::new(settings, overrides.weights.map(WeightSource::from), directory);
+/// How the pack in `directory` runs as configured.
+pub(super) fn options_of(settings: &Settings, directory: &Path) -> GeneratorOptions {
+    options(settings, &Given::of(&Overrides::default()), directory)
+}
+
+/// How the command line has any pack run.
+struct Given {
+    threads: Option<usize>,
+    compute: Compute,
+    weights: Option<WeightSource>,
+}
+
+impl Given {
+    fn of(overrides: &Overrides<'_>) -> Self {
+        let weights = overrides.weights.map(WeightSource::from);
+        Self { threads: overrides.threads, compute: overrides.compute, weights }
+    }
+}
+
+fn options(settings: &Settings, given: &Given, directory: &Path) -> GeneratorOptions {
+    let Budget { buffers, vae_tile, residency, weights } = Budget::new(settings, given.weights, directory);
     let engine = EngineOptions {
-        threads: overrides.threads.unwrap_or(settings.inference.threads),
+        threads: given.threads.unwrap_or(settings.inference.threads),
         residency,
-        compute: overrides.compute,
+        compute: given.compute,
         vae_tile,
         memory: buffers,
         weights,

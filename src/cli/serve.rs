@@ -46,9 +46,8 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<()> {
     logging::init("info")?;
     warn_of_readable_secrets(&settings);
     let starting = Notifier::from_env().starting("opening the model packs");
-    let shelf = model::open_all(&settings, &Overrides::default())?;
-    let mut packs = shelf.pack_infos();
-    model::measure_room(&mut settings, &mut packs);
+    let (shelf, mut packs) = model::open_all(&settings, &Overrides::default())?;
+    model::measure_room(&mut settings, packs.now_mut());
     drop(starting);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(async {

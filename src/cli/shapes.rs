@@ -18,6 +18,7 @@ pub(super) struct Shapes {
     latent_channels: usize,
     text_width: usize,
     tokens: usize,
+    directory: PathBuf,
 }
 
 impl Shapes {
@@ -25,9 +26,6 @@ impl Shapes {
     pub(super) fn of(directory: &Path, width: Option<usize>, height: Option<usize>) -> anyhow::Result<Self> {
         let config = |part: &str| read_json(&directory.join(part).join("config.json"));
         let [unet, vae, text] = [config("unet")?, config("vae_decoder")?, config("text_encoder")?];
-        let number = |of: &Value, key: &str, default: usize| {
-            of.get(key).and_then(Value::as_u64).map_or(default, |number| number as usize)
-        };
         let levels = vae.get("block_out_channels").and_then(Value::as_array).map_or(4, Vec::len);
         let factor = 1 << levels.clamp(1, 8).saturating_sub(1);
         let native = number(&unet, "sample_size", 64) * factor;
@@ -44,6 +42,7 @@ impl Shapes {
             latent_channels: number(&vae, "latent_channels", 4),
             text_width: number(&unet, "cross_attention_dim", 768),
             tokens: number(&text, "max_position_embeddings", 77),
+            directory: directory.to_owned(),
         })
     }
 
@@ -78,13 +77,24 @@ impl Shapes {
             "text_encoder" => vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))],
             "vae_decoder" => vec![("latent_sample", wave(&latents))],
             "vae_encoder" => vec![("sample", wave(&[batch, 3, self.height, self.width]))],
-            _ => vec![
-                ("sample", wave(&latents)),
-                ("timestep", ArrayD::zeros(vec![1])),
-                ("encoder_hidden_states", wave(&[batch, self.tokens, self.text_width])),
-            ],
+            unet => {
+                let config = read_json(&self.directory.join(unet).join("config.json")).unwrap_or_default();
+                let channels = number(&config, "in_channels", self.latent_channels);
+                let guidance = number(&config, "time_cond_proj_dim", 0);
+                let guidance = (guidance > 0).then(|| ("timestep_cond", wave(&[batch, guidance])));
+                let inputs = [
+                    ("sample", wave(&[batch, channels, latents[2], latents[3]])),
+                    ("timestep", ArrayD::zeros(vec![1])),
+                    ("encoder_hidden_states", wave(&[batch, self.tokens, self.text_width])),
+                ];
+                inputs.into_iter().chain(guidance).collect()
+            }
         }
     }
+}
+
+fn number(of: &Value, key: &str, default: usize) -> usize {
+    of.get(key).and_then(Value::as_u64).map_or(default, |number| number as usize)
 }
 
 fn read_json(path: &PathBuf) -> anyhow::Result<Value> {

@@ -18,13 +18,13 @@ use crate::config::{ConfigError, JobStore, Problem, Settings};
 use crate::device::messages;
 use crate::device::notify::Notifier;
 use crate::http::{Ask, Door, News, Server};
+use crate::jobs::GeneratePictures;
 use crate::jobs::ledger::Ledger;
 use crate::jobs::rate::{RateLimit, Rates};
-use crate::jobs::report::{ConfigReport, InfoReport, NodeState, StateReport};
+use crate::jobs::report::{ConfigReport, NodeState, StateReport};
 use crate::jobs::store::Store;
 use crate::jobs::throttle::Throttle;
 use crate::jobs::worker::{Worker, WorkerEvent, WorkerGone};
-use crate::jobs::{GeneratePictures, PackInfo};
 use crate::mqtt::{Client, ClientSettings, MqttEvent, Publication, Topics};
 
 mod activity;
@@ -34,6 +34,7 @@ mod deliver;
 mod fleet;
 mod heat;
 pub mod home_assistant;
+mod offer;
 mod outbox;
 mod outlets;
 mod panel;
@@ -50,6 +51,8 @@ mod web;
 use fleet::Share;
 use heat::Heat;
 use home_assistant::Discovery;
+use offer::Offering;
+pub use offer::{Look, Packs};
 use presence::Presence;
 use reload::Reload;
 use renditions::Renditions;
@@ -97,7 +100,7 @@ pub enum DaemonError {
 pub async fn run(
     settings: Settings,
     generator: Box<dyn GeneratePictures>,
-    packs: Vec<PackInfo>,
+    packs: impl Into<Packs>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     run_reloadable(settings, generator, packs, shutdown, mpsc::channel(1).1).await
@@ -110,7 +113,7 @@ pub async fn run(
 pub async fn run_reloadable(
     settings: Settings,
     generator: Box<dyn GeneratePictures>,
-    packs: Vec<PackInfo>,
+    packs: impl Into<Packs>,
     shutdown: impl Future<Output = ()>,
     reloads: mpsc::Receiver<Result<Settings, ConfigError>>,
 ) -> Result<(), DaemonError> {
@@ -143,23 +146,19 @@ pub async fn run_reloadable(
     let (state, state_changes) = watch::channel(StateReport::new(NodeState::Starting, 0));
     let (config, config_changes) = watch::channel(ConfigReport::default());
     let limits = settings.limits.for_requests();
-    let (capacity, renditions) = (settings.limits.queue_capacity, settings.rendition_names());
-    let mut info = InfoReport::new(&settings.node.name, &packs, &limits, capacity, &renditions);
-    info.renditions.clone_from(&settings.display.renditions);
-    let (model, node) = (packs.first().map(|pack| pack.name.clone()), info.node.clone());
+    let offering = Offering::new(packs.into(), &settings, &limits);
+    let (offer, node) = (offering.subscribe(), settings.node.name.clone());
+    let model = offer.borrow().packs.first().map(|pack| pack.name.clone());
     let ledger = Ledger::new(store.clone(), setup::bounds(&settings), client.is_some());
-    let discovery = settings.home_assistant.discovery.then(|| {
-        let prefix = settings.home_assistant.prefix.clone();
-        Discovery::new(prefix, &node, &topics, &packs, &limits, &renditions)
-    });
+    let discovery = presence::discovery(&settings, &topics, &limits);
     let says =
-        presence::Says { info: json_bytes(&info), state: state_changes, config: config_changes, discovery };
+        presence::Says { offer: offer.clone(), state: state_changes, config: config_changes, discovery };
     let Door { asks, news, drawings, server } =
-        web::open(&settings, &packs, says.info.clone(), state.subscribe(), store.clone())?;
+        web::open(&settings, offer, state.subscribe(), store.clone())?;
     let ended = Arc::new(Notify::new());
     let panels = (Renditions::new(&settings, drawings), web::pictures_url(&settings));
     let broker = Broker::start(client, &topics, says, store, panels, (ended.clone(), heat.gate()));
-    let setup = setup::setup(&settings, topics.clone(), limits, packs)?;
+    let setup = setup::setup(&settings, topics.clone(), limits, offering)?;
     let outlets = outlets::Outlets {
         deliveries: broker.deliveries.clone(),
         ended,
@@ -330,7 +329,7 @@ impl Broker {
     ) -> Self {
         let (deliveries, inbox) = mpsc::channel(DELIVERIES);
         let (delivered_sender, delivered) = mpsc::channel(DELIVERIES);
-        let presence = Presence::new(says.discovery.as_ref().map(Discovery::birth_topic));
+        let presence = Presence::new(says.discovery().as_ref().map(Discovery::birth_topic));
         let Some(settings) = settings else {
             let (_, events) = mpsc::channel(1);
             return Self { client: None, events, deliveries, delivered, store, presence, tasks: Vec::new() };

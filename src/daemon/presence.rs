@@ -10,7 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::home_assistant::Discovery;
 use super::json;
-use crate::jobs::report::{ConfigReport, StateReport};
+use crate::config::Settings;
+use crate::diffusion::request::Limits;
+use crate::jobs::PackInfo;
+use crate::jobs::report::{ConfigReport, Offer, StateReport};
 use crate::mqtt::{Client, Incoming, Publication, Topics};
 
 /// `state` is published at most this often; in between, newer states replace older ones.
@@ -18,14 +21,43 @@ const STATE_EVERY: Duration = Duration::from_secs(1);
 
 /// What there is to say.
 pub(super) struct Says {
-    /// The JSON of `info`; it does not change.
-    pub(super) info: Bytes,
+    /// `info`.
+    pub(super) offer: watch::Receiver<Offer>,
     /// `state`.
     pub(super) state: watch::Receiver<StateReport>,
     /// `config`.
     pub(super) config: watch::Receiver<ConfigReport>,
     /// For Home Assistant, where that is wanted.
-    pub(super) discovery: Option<Discovery>,
+    pub(super) discovery: Option<Describe>,
+}
+
+/// Describes the node that offers these packs to Home Assistant.
+pub(super) type Describe = Box<dyn Fn(&[PackInfo]) -> Discovery + Send + Sync>;
+
+/// What `[home_assistant]` wants.
+pub(super) fn discovery(settings: &Settings, topics: &Topics, limits: &Limits) -> Option<Describe> {
+    let (node, prefix) = (settings.node.name.clone(), settings.home_assistant.prefix.clone());
+    let (topics, limits, renditions) = (topics.clone(), limits.clone(), settings.rendition_names());
+    settings.home_assistant.discovery.then(|| {
+        let describe = move |packs: &[PackInfo]| {
+            Discovery::new(prefix.clone(), &node, &topics, packs, &limits, &renditions)
+        };
+        Box::new(describe) as Describe
+    })
+}
+
+impl Says {
+    /// The message for Home Assistant as it is at the moment.
+    pub(super) fn discovery(&self) -> Option<Discovery> {
+        self.discovery.as_ref().map(|describe| describe(&self.offer.borrow().packs))
+    }
+
+    /// What depends on the packs there are.
+    fn offer(&mut self, topics: &Topics) -> Vec<Publication> {
+        let info = retained(topics.info(), self.offer.borrow_and_update().info.clone());
+        let discovery = self.discovery().map(|discovery| retained(discovery.topic(), discovery.payload()));
+        std::iter::once(info).chain(discovery).collect()
+    }
 }
 
 /// Tells the announcing task that a connection is new, or that Home Assistant is.
@@ -64,9 +96,8 @@ impl Presence {
             tokio::select! {
                 () = self.news.notified() => {
                     send(&client, availability(&topics, "online")).await;
-                    send(&client, retained(topics.info(), says.info.clone())).await;
-                    if let Some(discovery) = &says.discovery {
-                        send(&client, retained(discovery.topic(), discovery.payload())).await;
+                    for publication in says.offer(&topics) {
+                        send(&client, publication).await;
                     }
                     // Published anew below.
                     says.state.mark_changed();
@@ -76,6 +107,11 @@ impl Presence {
                     let Ok(report) = change else { return };
                     send(&client, Publication { retain: true, ..json(topics.state(), &report) }).await;
                     due = Instant::now() + STATE_EVERY;
+                }
+                Ok(()) = says.offer.changed() => {
+                    for publication in says.offer(&topics) {
+                        send(&client, publication).await;
+                    }
                 }
                 change = says.config.changed() => {
                     if change.is_err() {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::offer::Offering;
 use super::screen::Screen;
 use super::service;
 use crate::config::{ConfigError, JobStore, Settings};
 use crate::diffusion::request::Limits;
-use crate::jobs::PackInfo;
 use crate::jobs::history::HistoryBounds;
 use crate::jobs::ledger::Bounds;
 use crate::mqtt::Topics;
@@ -16,7 +16,7 @@ pub(super) fn setup(
     settings: &Settings,
     topics: Topics,
     limits: Limits,
-    packs: Vec<PackInfo>,
+    offering: Offering,
 ) -> Result<service::Setup, ConfigError> {
     let durable = settings.state.jobs == JobStore::Disk;
     Ok(service::Setup {
@@ -24,7 +24,7 @@ pub(super) fn setup(
         node: settings.node.name.clone(),
         topics,
         limits,
-        packs,
+        offering,
         renditions: settings.rendition_names(),
         reply_prefixes: settings.mqtt.reply_prefixes.clone(),
         attempts: settings.jobs.attempts,

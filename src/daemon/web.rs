@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -12,8 +11,7 @@ use crate::config::Settings;
 use crate::display;
 use crate::display::rendition::{self, Profiles, Rendered};
 use crate::http::{self, Door, Drawing, Drawn, Renderer};
-use crate::jobs::PackInfo;
-use crate::jobs::report::StateReport;
+use crate::jobs::report::{Offer, StateReport};
 use crate::jobs::store::Store;
 use crate::jobs::worker::hex;
 
@@ -32,8 +30,7 @@ pub(super) fn pictures_url(settings: &Settings) -> Option<String> {
 /// Opens the door that `[http]` describes.
 pub(super) fn open(
     settings: &Settings,
-    packs: &[PackInfo],
-    info: Bytes,
+    offer: watch::Receiver<Offer>,
     state: watch::Receiver<StateReport>,
     store: Arc<Store>,
 ) -> Result<Door, ConfigError> {
@@ -42,8 +39,7 @@ pub(super) fn open(
         kiosk: settings.kiosk.clone(),
         node: settings.node.name.clone(),
         hostname: Some(Settings::default().node.name),
-        info,
-        models: packs.iter().map(|pack| pack.name.clone()).collect(),
+        offer,
         state,
         store,
         renderer: Arc::new(Display { profiles: settings.profiles.clone() }),

@@ -15,6 +15,17 @@ pub fn status_kib(field: &str) -> Option<u64> {
     parse(&fs::read_to_string("/proc/self/status").ok()?, field)
 }
 
+/// Bytes of this process that are in memory, anonymous ones and pages of files; nothing where the kernel does not say.
+pub fn resident_bytes() -> Option<u64> {
+    Some((status_kib("RssAnon")? + status_kib("RssFile")?) << 10)
+}
+
+/// From now on `VmHWM` is the peak since now; whether the kernel can do that.
+pub fn forget_peak() -> bool {
+    const PEAK: &str = "5"; // Documentation/filesystems/proc.rst
+    fs::write("/proc/self/clear_refs", PEAK).is_ok()
+}
+
 /// The size of a page, in KiB: 4 on most machines, 16 or 64 on some of ARM's.
 pub fn page_kib() -> Option<u64> {
     parse(&fs::read_to_string("/proc/self/smaps").ok()?, "KernelPageSize")

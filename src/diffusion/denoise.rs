@@ -134,7 +134,7 @@ fn rows_of(batch: &Array4<f32>) -> impl Iterator<Item = &[f32]> {
 }
 
 /// The largest divisor of `rows` within `most`: networks are planned for a shape, so all calls had better have one.
-fn call_size(rows: usize, most: usize) -> usize {
+pub fn call_size(rows: usize, most: usize) -> usize {
     (1..=most.clamp(1, rows)).rev().find(|size| rows.is_multiple_of(*size)).unwrap_or(1)
 }
 

@@ -7,7 +7,7 @@ mod canvas;
 pub mod checkpoint;
 pub mod conditioning;
 pub mod decoding;
-mod denoise;
+pub mod denoise;
 pub mod guidance;
 pub mod latents;
 mod origin;

@@ -45,7 +45,7 @@ use pool::Pool;
 pub use component::{Component, Estimate, KindTime};
 pub use kernels::{Isa, IsaError, dot_product_peak};
 pub use models::{LoadTime, PackModels};
-pub use packed::prepare;
+pub use packed::{prepare, prepare_network};
 pub use quantize::quantize;
 pub use streamed::STAGING_BYTES;
 pub use survey::{Surveyed, survey};

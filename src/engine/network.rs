@@ -137,9 +137,14 @@ impl Network {
         self.memory = memory;
         planned?;
         let weights = self.packed.as_ref().map_or(0, PackedModel::bytes);
+        let staged = self.packed.as_ref().map_or(0, |packed| packed.staged);
+        let estimate = |buffers, running: usize, work| {
+            Some(Estimate { buffers, running: running + staged, weights, work })
+        };
         Ok(self.planned.as_ref().and_then(|planned| match &planned.runner {
-            Runner::Own(plan) => Some(Estimate { buffers: plan.bytes(), weights, work: plan.work() }),
-            Runner::Tract(_) | Runner::Tiles(_) => None,
+            Runner::Own(plan) => estimate(plan.bytes(), plan.bytes_running(), plan.work()),
+            Runner::Tiles(tiles) => estimate(tiles.bytes(), tiles.bytes(), tiles.work()),
+            Runner::Tract(_) => None,
         }))
     }
 

@@ -19,7 +19,7 @@ use tract_onnx::pb::ModelProto;
 use super::load::Taken;
 use super::packing::{self, Contents, Floats, Packing};
 use super::skeleton::Skeleton;
-use super::streamed::Streamed;
+use super::streamed::{self, Streamed};
 use super::token_table::{self, RawTable, Table};
 use super::weights::{Lines, Mapped, Record, Source, Weights};
 use super::{WeightSource, budget, layer_norms, load, quantizers};
@@ -33,6 +33,8 @@ pub(super) struct PackedModel {
     pub(super) weights: Weights,
     /// Token embeddings, where the graph has lost its table.
     pub(super) table: Option<Table>,
+    /// Most bytes of weights that are copied out of the packed file at a time.
+    pub(super) staged: usize,
     /// Where the packed file lies, and its size; nothing where it is in memory.
     place: Option<(PathBuf, u64)>,
 }
@@ -107,7 +109,7 @@ impl PackedModel {
     ) -> anyhow::Result<PackedModel> {
         let graph = ModelProto::decode(&contents.graph[..]).context("its graph is damaged")?;
         let weights = Weights::new(source(&contents.records)?, contents.records);
-        Ok(PackedModel { graph, weights, table: contents.table, place })
+        Ok(PackedModel { graph, weights, table: contents.table, staged: 0, place })
     }
 }
 
@@ -118,13 +120,19 @@ impl PackedModel {
 pub fn prepare(directory: &Path) -> anyhow::Result<Vec<(PathBuf, u64)>> {
     let mut places = Vec::new();
     for path in networks(directory)? {
-        let reading = Reading { source: WeightSource::Mapped, check_all: true, pack_within: None };
-        let packed = PackedModel::open(&path, reading).with_context(|| path.display().to_string())?;
-        places.push(
-            packed.place.with_context(|| format!("no place to write the weights of {}", path.display()))?,
-        );
+        let place = prepare_network(&path, None)?;
+        places.push(place.with_context(|| format!("no place to write the weights of {}", path.display()))?);
     }
     Ok(places)
+}
+
+/// The same for the network in the file `path`, with no more memory than `within` bytes; nothing where there is no place to write.
+///
+/// # Errors
+/// It cannot be read, or packing takes more memory.
+pub fn prepare_network(path: &Path, within: Option<usize>) -> anyhow::Result<Option<(PathBuf, u64)>> {
+    let reading = Reading { source: WeightSource::Mapped, check_all: true, pack_within: within };
+    Ok(PackedModel::open(path, reading).with_context(|| path.display().to_string())?.place)
 }
 
 /// The ONNX files one level below `directory`, in the order of their names.
@@ -208,8 +216,9 @@ fn open(place: &Path, source: &[u8; 32], reading: Reading) -> anyhow::Result<any
     let mut contents = vec![0; header.contents.bytes];
     file.read_exact_at(&mut contents, header.contents.offset as u64).context("it is cut short")?;
     let contents = packing::read_contents(&contents, &header)?;
+    let staged = streamed::staged_bytes(&contents.records);
     let streamed = |records: &[Record]| Ok(Box::new(Streamed::new(file, records)?) as Box<dyn Source>);
-    Ok(PackedModel::new(contents, streamed, place))
+    Ok(PackedModel::new(contents, streamed, place).map(|packed| PackedModel { staged, ..packed }))
 }
 
 /// A network on its way into a packed file.

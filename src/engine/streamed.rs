@@ -24,6 +24,12 @@ const BUFFERS: usize = 2;
 /// Weights are read together up to this many bytes: enough for an SD card to read at full speed, too few to matter.
 const LOAD_BYTES: usize = 4 << 20;
 
+/// What the buffers come to take for these weights.
+pub(super) fn staged_bytes(records: &[Record]) -> usize {
+    let largest = records.iter().map(|record| record.span().bytes).max().unwrap_or(0);
+    BUFFERS * largest.max(LOAD_BYTES)
+}
+
 /// Weights that are read together.
 #[derive(Default)]
 struct Load {

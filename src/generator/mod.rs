@@ -24,7 +24,7 @@ use self::concepts::Concepts;
 pub use self::options::GeneratorOptions;
 use self::said::Said;
 pub use self::score::ScoreError;
-pub use self::shelf::Shelf;
+pub use self::shelf::{OptionsOf, Shelf};
 use crate::diffusion::checkpoint::{Checkpoints, NoCheckpoints};
 use crate::diffusion::conditioning::EmbeddingCache;
 use crate::diffusion::pipeline::{self, Begin, Inputs, PipelineConfig, PipelineError, Progress, Seeds};

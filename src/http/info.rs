@@ -24,7 +24,7 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// `GET /api/info`: what `info` says over MQTT, and the renditions there are.
 pub(super) async fn info(State(shared): State<Arc<Shared>>) -> Response {
-    json_bytes(shared.info.clone())
+    json_bytes(shared.offer.borrow().info.clone())
 }
 
 /// `GET /api/state`: what the node is doing.

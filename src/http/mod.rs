@@ -10,10 +10,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use crate::jobs::report::StateReport;
+use crate::jobs::report::{Offer, StateReport};
 use crate::jobs::store::Store;
 
 mod answer;
@@ -66,10 +65,8 @@ pub struct Setup {
     pub node: String,
     /// The machine's own name, which the Host header may be as well.
     pub hostname: Option<String>,
-    /// The JSON of `info`.
-    pub info: Bytes,
-    /// What requests may name as `model`, the default one first.
-    pub models: Vec<String>,
+    /// What requests may name, and the JSON of `info`.
+    pub offer: watch::Receiver<Offer>,
     /// `state`.
     pub state: watch::Receiver<StateReport>,
     /// Where finished pictures are.

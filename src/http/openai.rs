@@ -66,7 +66,7 @@ pub(super) async fn generate(
 ) -> Result<Response, Theirs> {
     let bytes = body::read(&shared, &headers, body).await?;
     let mut fields = body::fields(&headers, &bytes)?;
-    let form = translate(&mut fields, &shared.models)?;
+    let form = translate(&mut fields, &shared.models())?;
     // Listening begins before the job does: its end cannot be missed.
     let news = shared.news.subscribe(None).ok_or_else(Problem::stopping)?;
     let asked = jobs::ask(&shared, &extensions, fields).await?;
@@ -204,7 +204,7 @@ async fn wait(
 /// `GET /v1/models`.
 pub(super) async fn models(State(shared): State<Arc<Shared>>) -> Response {
     let model = |name: &String| object!({"id": name, "object": "model", "created": 0, "owned_by": "easeld"});
-    let data: Vec<_> = shared.models.iter().map(model).collect();
+    let data: Vec<_> = shared.models().iter().map(model).collect();
     json(&object!({"object": "list", "data": data}))
 }
 

@@ -17,7 +17,7 @@ use super::news::News;
 use super::problem::Problem;
 use super::secret::Secret;
 use super::{Setup, info};
-use crate::jobs::report::StateReport;
+use crate::jobs::report::{Offer, StateReport};
 use crate::jobs::store::{Ended, Store, StoreError};
 
 /// Large bodies that are read at a time.
@@ -33,12 +33,10 @@ pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) drawings: Arc<Drawings>,
     pub(super) metrics: Metrics,
-    /// The JSON of `info`.
-    pub(super) info: Bytes,
+    /// What requests may name, and the JSON of `info`.
+    pub(super) offer: watch::Receiver<Offer>,
     /// What the page has to know before it may ask for anything.
     pub(super) kiosk: Bytes,
-    /// The default one first.
-    pub(super) models: Vec<String>,
     /// Room for listeners to events.
     pub(super) listeners: Arc<Semaphore>,
     pub(super) large_bodies: Semaphore,
@@ -63,7 +61,7 @@ impl Shared {
         asks: mpsc::Sender<Ask>,
         news: Arc<News>,
     ) -> Result<Self, (&'static str, String, String)> {
-        let Setup { config, kiosk, node, hostname, info, models, state, store, renderer } = setup;
+        let Setup { config, kiosk, node, hostname, offer, state, store, renderer } = setup;
         let read = |path: &std::path::PathBuf| {
             let wrong = |error| ("http.token_file", path.display().to_string(), error);
             Secret::read(path).map_err(wrong)
@@ -83,10 +81,14 @@ impl Shared {
             news,
             state,
             store,
-            info,
-            models,
+            offer,
             asks,
         })
+    }
+
+    /// What requests may name as `model`, the default one first.
+    pub(super) fn models(&self) -> Vec<String> {
+        self.offer.borrow().packs.iter().map(|pack| pack.name.clone()).collect()
     }
 
     /// Puts a question to the daemon's loop.

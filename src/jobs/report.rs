@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use super::defaults::ConfigReport;
@@ -220,6 +221,15 @@ impl InfoReport {
             request: schema::request(limits, packs, renditions),
         }
     }
+}
+
+/// What a node offers at the moment: packs come and go.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// What requests may name, the default one first.
+    pub packs: Vec<PackInfo>,
+    /// [`InfoReport`] as JSON.
+    pub info: Bytes,
 }
 
 /// The JSON on `image/meta`; retained, published right after the bytes it describes.

@@ -14,7 +14,7 @@ use super::PackError;
 use crate::text::LearnedWord;
 
 /// Below the pack.
-const DIRECTORY: &str = "embeddings";
+pub(super) const EMBEDDINGS: &str = "embeddings";
 /// What web UI calls the only tensor.
 const UNNAMED: &str = "emb_params";
 /// A window has room for no more.
@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads every word of the pack at `directory`, in the order of their file names. `width` is that of its text embeddings.
 pub(super) fn read(directory: &Path, width: usize) -> Result<Vec<LearnedWord>, PackError> {
-    let folder = directory.join(DIRECTORY);
+    let folder = directory.join(EMBEDDINGS);
     if !folder.is_dir() {
         return Ok(Vec::new());
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use super::PackError;
+use super::embeddings::EMBEDDINGS;
 use crate::diffusion::decoding::Decoder;
 use crate::diffusion::presets::DEFAULT_UNET;
 use crate::diffusion::schedulers::{AutoTable, SchedulerError, SchedulerName};
@@ -104,13 +105,15 @@ impl Manifest {
     }
 
     /// SHA-256 over `path checksum` lines, sorted. Large files whose checksum `easel.toml` records are not read:
-    /// packs can be gigabytes. Small ones are, so that a configuration changed by hand makes another pack.
+    /// packs can be gigabytes. Small ones are, so that a configuration changed by hand makes another pack; so are learned
+    /// words, which people put into packs that are installed.
     pub(super) fn pack_hash(&self, directory: &Path) -> Result<String, PackError> {
         let mut hasher = Sha256::new();
         for path in files_below(directory, Path::new(""))? {
             let name = path.to_string_lossy().replace('\\', "/");
+            let learned = path.starts_with(EMBEDDINGS);
             let path = directory.join(path);
-            let large = fs::metadata(&path).is_ok_and(|file| file.len() > SMALL_FILE_BYTES);
+            let large = !learned && fs::metadata(&path).is_ok_and(|file| file.len() > SMALL_FILE_BYTES);
             let sum = match self.checksums.get(&name) {
                 Some(sum) if large => sum.to_ascii_lowercase(),
                 _ => file_sha256(&path)?,
@@ -121,14 +124,17 @@ impl Manifest {
     }
 }
 
-/// Files that make pictures what they are: configuration, tokenizer and networks, not documentation, and not what the
+/// Files that make pictures what they are: configuration, tokenizer, learned words and networks, not documentation, and not what the
 /// engine makes of them (`model.packed`), which is there from the first picture on.
 pub(super) fn files_below(directory: &Path, below: &Path) -> Result<Vec<PathBuf>, PackError> {
-    const PARTS: [&str; 10] = [
+    const PARTS: [&str; 13] = [
         "model_index.json",
         "tokenizer",
+        "tokenizer_2",
         "scheduler",
         "text_encoder",
+        "text_encoder_2",
+        EMBEDDINGS,
         "vae_decoder",
         "vae_encoder",
         "vae_decoder_tiny",

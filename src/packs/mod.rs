@@ -3,6 +3,7 @@
 //! Opening a pack reads its small configuration files and checks that the networks are there; it loads
 //! none of them. Shapes, scaling factors and the scheduler come from here, never from constants.
 
+mod catalogue;
 mod checksums;
 mod components;
 mod embeddings;
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+pub use catalogue::{Catalogue, Stamp};
 pub use checksums::record_checksums;
 pub use components::{UnetConfig, VaeConfig};
-pub use find::{PackNotFound, find};
+pub use find::{PackNotFound, find, find_below};
 pub use install::{InstallError, Installation, Installed, Step, install, remove};
 pub use manifest::{Manifest, Preset};
 pub use shelf::{Bytes, Shelved, bytes, installed};
@@ -33,6 +35,7 @@ use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, Pac
 use crate::diffusion::preview::LatentRgb;
 use crate::diffusion::schedulers::SchedulerConfig;
 use crate::diffusion::similarity::ImageProcessor;
+use crate::jobs::PackInfo;
 use crate::text::LearnedWord;
 
 /// CLIP's image tower; not every pack has one.
@@ -137,6 +140,16 @@ impl Pack {
             scheduler,
             hash,
         })
+    }
+
+    /// What the daemon tells the world about it.
+    pub fn info(&self) -> PackInfo {
+        PackInfo {
+            name: self.name.clone(),
+            title: self.manifest.title.clone().unwrap_or_else(|| self.name.clone()),
+            pack_hash: self.hash.clone(),
+            defaults: self.defaults(),
+        }
     }
 
     /// How pictures are prepared for the pack's image tower.

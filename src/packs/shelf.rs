@@ -28,17 +28,23 @@ pub struct Bytes {
 
 /// Every pack below `search_path`, by name. Of two with one name there is the first, which is the one that is used.
 pub fn installed(search_path: &[PathBuf]) -> Vec<Shelved> {
-    let mut found: Vec<Shelved> = Vec::new();
+    let shelved = |(name, directory): (_, PathBuf)| Shelved { pack: Pack::open(&directory), name, directory };
+    places(search_path).into_iter().map(shelved).collect()
+}
+
+/// Name and directory of whatever looks like a pack below `search_path`, by name.
+pub(super) fn places(search_path: &[PathBuf]) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = Vec::new();
     for directory in search_path {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let is_pack = !name.starts_with('.') && path.join("model_index.json").is_file();
-            if is_pack && !found.iter().any(|other| other.name == name) {
-                found.push(Shelved { pack: Pack::open(&path), name, directory: path });
+            if is_pack && !found.iter().any(|(other, _)| *other == name) {
+                found.push((name, path));
             }
         }
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.sort();
     found
 }
 

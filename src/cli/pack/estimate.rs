@@ -1,14 +1,69 @@
 //! What a picture of a pack takes on this machine, before one is made: memory by the plans of its networks, time by how fast
 //! this CPU multiplies.
+//!
+//! Everything that a picture needs is opened and planned here as it is there, in the same order, and what that takes is
+//! measured. What a run adds is in the plans: their buffers.
 
+use anyhow::Context;
+use clap::Args;
 use serde::Serialize;
 
+use super::super::model;
 use crate::cli::shapes::Shapes;
 use crate::config::Settings;
-use crate::device::memory::status_kib;
-use crate::diffusion::guidance::NO_GUIDANCE;
-use crate::engine::{self, Component, EngineOptions, Isa, dot_product_peak};
+use crate::device::memory;
+use crate::diffusion::decoding::Decoder;
+use crate::diffusion::denoise::call_size;
+use crate::diffusion::request::{GenerationRequest, RawRequest};
+use crate::engine::{self, Component, EngineOptions, Isa, Residency, WeightSource, dot_product_peak};
+use crate::generator::Generator;
 use crate::packs::Pack;
+
+/// A picture other than the default preset's.
+#[derive(Debug, Default, Args)]
+pub(super) struct PictureArgs {
+    /// Estimate for pictures of this width
+    #[arg(long, value_name = "PIXELS")]
+    width: Option<u64>,
+    /// Estimate for pictures of this height
+    #[arg(long, value_name = "PIXELS")]
+    height: Option<u64>,
+    /// Estimate for so many steps
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Estimate with this guidance; at most 1 is none
+    #[arg(long, value_name = "SCALE")]
+    guidance_scale: Option<f64>,
+    /// Estimate for so many pictures at once
+    #[arg(long, value_name = "COUNT")]
+    num_images: Option<u64>,
+    /// Estimate for this preset
+    #[arg(long)]
+    preset: Option<String>,
+}
+
+impl PictureArgs {
+    /// Whether a certain picture is asked for.
+    pub(super) fn any(&self) -> bool {
+        let Self { width, height, steps, guidance_scale, num_images, preset } = self;
+        let numbers = [width, height, steps, num_images].iter().any(|number| number.is_some());
+        numbers || guidance_scale.is_some() || preset.is_some()
+    }
+
+    fn request(&self, pack: &Pack, settings: &Settings) -> anyhow::Result<GenerationRequest> {
+        let raw = RawRequest {
+            prompt: "a fox".to_owned(),
+            width: self.width,
+            height: self.height,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            num_images: self.num_images,
+            preset: self.preset.clone(),
+            ..RawRequest::default()
+        };
+        Ok(GenerationRequest::new(raw, &settings.limits.for_requests(), &pack.defaults(), || 0)?)
+    }
+}
 
 /// The parts of a picture, each with how often it runs.
 #[derive(Debug, Serialize)]
@@ -16,14 +71,19 @@ pub(super) struct Estimate {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) steps: usize,
-    /// Pictures in one call of the UNet: two where guidance is on and both fit.
+    /// Rows of one call of the UNet: two of a picture where guidance is on and both fit.
     pub(super) unet_batch: usize,
     /// The largest buffers that are there at a time.
     pub(super) buffers_bytes: u64,
-    /// Packed weights of all that runs, mapped from their files.
+    /// Packed weights of all that runs.
     pub(super) weights_bytes: u64,
-    /// Both, and the program itself.
+    /// `mapped`, or `streamed`: then few of them are in memory at a time.
+    pub(super) weights: &'static str,
+    /// The most that is resident at a time: both, the program itself, graphs and tokenizer.
     pub(super) peak_bytes: u64,
+    /// Buffers that `[inference] memory` does not allow: such a picture is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allowed_bytes: Option<u64>,
     pub(super) seconds: f64,
     pub(super) isa: &'static str,
     pub(super) threads: usize,
@@ -41,58 +101,110 @@ fn share_of_peak(kind: &str) -> f64 {
 /// Norms, codes and copies, of the time of all multiplications.
 const THE_REST: f64 = 1.1;
 
-/// For a picture of the pack's default preset.
+/// For the picture that `asked` describes. Weights that are not packed yet are packed.
 ///
 /// # Errors
-/// A network cannot be read or planned, or is one whose needs are not known before it runs.
-pub(super) fn estimate(pack: &Pack, settings: &Settings) -> anyhow::Result<Estimate> {
-    let defaults = pack.defaults();
-    let preset = defaults.default_preset();
-    let [width, height] = [preset.width, preset.height];
+/// The picture breaks a bound; a network cannot be read or planned, or is one whose needs are not known before it runs.
+pub(super) fn estimate(pack: &Pack, settings: &Settings, asked: &PictureArgs) -> anyhow::Result<Estimate> {
+    let request = asked.request(pack, settings)?;
+    let options = model::options_of(settings, &pack.directory);
+    let GenerationRequest { magnification, candidates, num_inference_steps: steps, .. } = request;
+    let [width, height] = [request.width * magnification, request.height * magnification];
     let shapes = Shapes::of(&pack.directory, Some(width), Some(height))?;
-    let guided = preset.guidance_scale > NO_GUIDANCE && preset.time_cond_proj_dim.is_none();
-    let fits = settings.inference.batch_pixels / (width * height).max(1) >= 2;
-    let unet_batch = if guided && fits { 2 } else { 1 };
-    let calls = preset.steps * if guided && !fits { 2 } else { 1 };
-    let prompts = if guided { 2 } else { 1 };
+    let guided = request.time_cond_proj_dim.is_none() && request.guidance.is_on(steps);
+    let rows = if guided { 2 * candidates } else { candidates };
+    let decoder = if request.decoder == Decoder::Tiny { "vae_decoder_tiny" } else { "vae_decoder" };
 
-    let options = EngineOptions { threads: settings.inference.threads, ..EngineOptions::default() };
-    let isa = Isa::choose()?;
-    let speed = dot_product_peak(isa) * options.thread_count() as f64;
-    let (mut buffers, mut weights, mut seconds) = (0, 0, 0.0);
-    let parts =
-        [("text_encoder", 1, prompts), (preset.unet.as_str(), unet_batch, calls), ("vae_decoder", 1, 1)];
-    for (component, batch, runs) in parts {
-        let needs = needs(pack, &shapes, component, batch, options)?;
-        buffers = buffers.max(needs.buffers as u64);
-        weights += needs.weights;
-        let work = needs.work.iter().map(|(kind, macs)| macs / share_of_peak(kind));
-        seconds += work.sum::<f64>() * runs as f64 / speed * THE_REST;
+    // Packing takes more than what comes after it, and happens once.
+    for component in ["text_encoder", request.unet.as_str(), decoder] {
+        engine::prepare_network(&pack.directory.join(component).join("model.onnx"), options.engine.memory)?;
     }
-    // What this process has read and kept of itself is what the one that makes the picture will.
-    let program = ["RssAnon", "RssFile"].into_iter().filter_map(status_kib).sum::<u64>() << 10;
+    let forgotten = memory::forget_peak();
+    let mut plans = Plans::new(pack, &shapes, options.engine, Generator::new(pack.clone(), &options)?);
+    plans.add("text_encoder", if guided { 2 } else { 1 }, 1)?;
+    let most = options.batch_pixels / (width * height).max(1);
+    let unet_batch = plans.add_batches(&request.unet, steps, rows, most)?;
+    plans.add(decoder, candidates, 1)?;
+    // Planning a large network takes more than a small picture does.
+    let planning = memory::status_kib("VmHWM").filter(|_| forgotten).map_or(0, |kib| kib << 10);
+    let refused = plans.allowed.filter(|allowed| plans.largest > *allowed);
+
+    let isa = Isa::choose()?;
+    let threads = options.engine.thread_count();
     Ok(Estimate {
         width,
         height,
-        steps: preset.steps,
+        steps,
         unet_batch,
-        buffers_bytes: buffers,
-        weights_bytes: weights,
-        peak_bytes: buffers + weights + program,
-        seconds,
+        buffers_bytes: plans.largest as u64,
+        weights_bytes: plans.weights,
+        weights: if options.engine.weights == WeightSource::Mapped { "mapped" } else { "streamed" },
+        peak_bytes: plans.peak.max(planning),
+        allowed_bytes: refused.map(|allowed| allowed as u64),
+        seconds: plans.work / (dot_product_peak(isa) * threads as f64) * THE_REST,
         isa: isa.name(),
-        threads: options.thread_count(),
+        threads,
     })
 }
 
-fn needs(
-    pack: &Pack,
-    shapes: &Shapes,
-    component: &str,
-    batch: usize,
+/// Networks that are planned as for a picture, and kept as long as they would be.
+struct Plans<'a> {
+    pack: &'a Pack,
+    shapes: &'a Shapes,
     options: EngineOptions,
-) -> anyhow::Result<engine::Estimate> {
-    let mut network = Component::open(&pack.directory, component, options)?;
-    let estimate = shapes.estimate(&mut network, component, batch)?;
-    estimate.ok_or_else(|| anyhow::anyhow!("{component}: it is not known before it runs"))
+    /// Bytes that buffers may take.
+    allowed: Option<usize>,
+    /// Holds tokenizer and configuration.
+    _generator: Generator,
+    kept: Vec<Component>,
+    /// Bytes of the largest buffers.
+    largest: usize,
+    weights: u64,
+    /// Bytes resident at the worst moment.
+    peak: u64,
+    /// Multiplications, each kind by how fast it is.
+    work: f64,
+}
+
+impl<'a> Plans<'a> {
+    fn new(pack: &'a Pack, shapes: &'a Shapes, options: EngineOptions, generator: Generator) -> Self {
+        // Whether buffers fit is for this estimate to say.
+        let (allowed, options) = (options.memory, EngineOptions { memory: None, ..options });
+        let (kept, largest, weights, peak, work) = (Vec::new(), 0, 0, 0, 0.0);
+        Self { pack, shapes, options, allowed, _generator: generator, kept, largest, weights, peak, work }
+    }
+
+    fn add(&mut self, component: &str, runs: usize, batch: usize) -> anyhow::Result<()> {
+        self.add_batches(component, runs, batch, batch).map(|_| ())
+    }
+
+    /// Plans `component` for `rows` at a time, or for so many that fit; runs of all rows are `runs`. How many fit.
+    fn add_batches(
+        &mut self,
+        component: &str,
+        runs: usize,
+        rows: usize,
+        mut most: usize,
+    ) -> anyhow::Result<usize> {
+        if self.options.residency == Residency::OneAtATime {
+            self.kept.clear();
+        }
+        loop {
+            let batch = call_size(rows, most);
+            let mut network = Component::open(&self.pack.directory, component, self.options)?;
+            let needs = self.shapes.estimate(&mut network, component, batch)?;
+            let needs = needs.with_context(|| format!("{component}: it is not known before it runs"))?;
+            if batch > 1 && self.allowed.is_some_and(|allowed| needs.buffers > allowed) {
+                most = batch - 1;
+                continue;
+            }
+            self.kept.push(network);
+            self.largest = self.largest.max(needs.buffers);
+            self.weights += needs.weights;
+            self.peak = self.peak.max(memory::resident_bytes().unwrap_or(0) + needs.running as u64);
+            let work = needs.work.iter().map(|(kind, macs)| macs / share_of_peak(kind));
+            self.work += work.sum::<f64>() * (runs * rows / batch) as f64;
+            return Ok(batch);
+        }
+    }
 }

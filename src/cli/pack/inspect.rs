@@ -1,9 +1,10 @@
 //! `easeld pack inspect`: what a pack is made of.
 
+use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::estimate::{Estimate, estimate};
+use super::estimate::{Estimate, PictureArgs, estimate};
 use super::{mib, open};
 use crate::config::Settings;
 use crate::engine;
@@ -19,6 +20,8 @@ pub(super) struct InspectArgs {
     /// takes; where they are packed it is said anyway
     #[arg(long)]
     estimate: bool,
+    #[command(flatten)]
+    picture: PictureArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -39,7 +42,7 @@ struct About {
     scheduler: String,
     components: Vec<Component>,
     presets: Vec<Preset>,
-    /// Of a picture of the default preset on this machine.
+    /// Of a picture on this machine: of the default preset, unless another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     estimate: Option<Estimate>,
 }
@@ -64,7 +67,7 @@ struct Preset {
 
 /// Runs the subcommand.
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let about = about(&args.pack, args.estimate)?;
+    let about = about(args)?;
     if args.json {
         println!("{}", serde_json::to_string(&about)?);
     } else {
@@ -73,8 +76,8 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn about(name: &str, asked: bool) -> anyhow::Result<About> {
-    let pack = open(name)?;
+fn about(args: &InspectArgs) -> anyhow::Result<About> {
+    let pack = open(&args.pack)?;
     let components = engine::survey(&pack.directory)?.into_iter().map(|network| Component {
         bytes: packs::bytes(&pack.directory.join(&network.component)).own,
         parameters: network.parameters(),
@@ -90,11 +93,14 @@ fn about(name: &str, asked: bool) -> anyhow::Result<About> {
         unet: preset.unet.clone(),
     });
     let sizes = packs::bytes(&pack.directory);
-    let estimate = match asked || sizes.packed > 0 {
-        true => estimate(&pack, &Settings::load(None)?)
+    let asked = args.estimate || args.picture.any();
+    let estimated = || estimate(&pack, &Settings::load(None)?, &args.picture);
+    let estimate = match (asked, sizes.packed > 0) {
+        (true, _) => Some(estimated().context("what a picture takes cannot be said")?),
+        (false, true) => estimated()
             .inspect_err(|error| tracing::warn!("what a picture takes cannot be said: {error:#}"))
             .ok(),
-        false => None,
+        (false, false) => None,
     };
     Ok(About {
         title: pack.manifest.title.clone(),
@@ -125,11 +131,19 @@ fn print(about: &About) {
         Some(estimate) => {
             let Estimate { width, height, steps, isa, threads, seconds, .. } = estimate;
             println!(
-                "  memory     about {} for {width} x {height}: {} of buffers, {} of weights, mapped (--weights streamed: 64 MiB of them)",
+                "  memory     about {} for {width} x {height}, {} at a time: {} of buffers, {} of weights, {}",
                 mib(estimate.peak_bytes),
+                estimate.unet_batch,
                 mib(estimate.buffers_bytes),
                 mib(estimate.weights_bytes),
+                estimate.weights,
             );
+            if let Some(allowed) = estimate.allowed_bytes {
+                let allowed = mib(allowed);
+                println!(
+                    "             too much: {allowed} are left for buffers ([inference] memory); such a picture is refused"
+                );
+            }
             println!("  time       about {seconds:.2} s for {steps} steps, on {isa} with {threads} threads");
         }
         None => println!("  memory     known once the weights are packed: --estimate packs them now"),

@@ -136,6 +136,7 @@ impl Service {
         self.fill_defaults(&mut fields);
         let ledger = &self.ledger;
         pictures::resolve(&mut fields, |id| ledger.picture(id).ok().flatten())?;
+        self.find_out(fields.get("model").and_then(Value::as_str));
         let mut random = Vec::new();
         let (request, terms) = self.check(&fields, &mut random)?;
         let terms = terms.with_expiry(origin.expiry);
@@ -198,7 +199,8 @@ impl Service {
         let mut body = read_body(fields.clone()).map_err(|rejection| rejection.error)?;
         let terms = std::mem::take(&mut body.terms);
         terms.check_renditions(&self.setup.renditions)?;
-        let pack = PackInfo::named(&self.setup.packs, body.model.as_deref())?;
+        let offer = self.setup.offering.now();
+        let pack = PackInfo::named(&offer.packs, body.model.as_deref())?;
         let body = body.probed(display::probe)?;
         let mut drawn = 0;
         let draw = || {

@@ -23,6 +23,9 @@ impl Service {
     }
 
     pub(super) fn on_set(&mut self, key: &str, payload: &[u8]) {
+        if key == "model" {
+            self.find_out(Some(text(payload)));
+        }
         let mut defaults = self.schedule.defaults.clone();
         let outcome = defaults.set(key, text(payload)).and_then(|()| self.try_defaults(&defaults));
         if let Err(error) = outcome {
@@ -55,7 +58,7 @@ impl Service {
     }
 
     pub(super) fn show_config(&self, error: Option<String>) {
-        let report = self.schedule.defaults.report(&self.setup.packs, error);
+        let report = self.schedule.defaults.report(&self.setup.offering.now().packs, error);
         self.outlets.config.send_if_modified(|config| {
             let changed = *config != report;
             *config = report;

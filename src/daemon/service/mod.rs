@@ -20,6 +20,7 @@ use super::activity::{self, Running, status_line};
 use super::claims::Claims;
 use super::deliver::Delivery;
 use super::heat::Heat;
+use super::offer::Offering;
 use super::outlets::Outlets;
 use super::schedule::Schedule;
 use super::screen::Screen;
@@ -27,13 +28,13 @@ use super::troubles::{self, Troubles};
 use crate::config::Settings;
 use crate::device::messages;
 use crate::diffusion::request::Limits;
+use crate::jobs::JobId;
 use crate::jobs::ledger::Ledger;
 use crate::jobs::pace::Pace;
 use crate::jobs::rate::{RateLimit, Rates};
 use crate::jobs::status::JobStatus;
 use crate::jobs::store::Reply;
 use crate::jobs::worker::{Worker, WorkerGone};
-use crate::jobs::{JobId, PackInfo};
 use crate::mqtt::{Command, Incoming, MqttEvent, Topics};
 
 /// The name in the store under which the pace is kept.
@@ -50,7 +51,7 @@ pub(super) struct Setup {
     /// Bounds on requests.
     pub(super) limits: Limits,
     /// What makes the pictures, the default one first.
-    pub(super) packs: Vec<PackInfo>,
+    pub(super) offering: Offering,
     /// Names of renditions that a request may want.
     pub(super) renditions: Vec<String>,
     /// `[mqtt] reply_prefixes`.
@@ -235,6 +236,9 @@ impl Service {
     /// Once a second: what is due by the clock.
     pub(super) fn tick(&mut self) -> Result<(), WorkerGone> {
         self.heat.tick();
+        if self.setup.offering.follow() {
+            self.show_config(None);
+        }
         if !self.ledger.is_loaded() {
             self.load();
         }
@@ -300,8 +304,18 @@ impl Service {
         });
     }
 
-    fn known_pack(&self, name: &str) -> Option<&PackInfo> {
-        self.setup.packs.iter().find(|pack| pack.name == name)
+    /// The hash of the pack `name`; nothing where there is none.
+    fn pack_hash(&self, name: &str) -> String {
+        let offer = self.setup.offering.now();
+        offer.packs.iter().find(|pack| pack.name == name).map_or(String::new(), |pack| pack.pack_hash.clone())
+    }
+
+    /// Looks whether a pack that a request names has come since.
+    fn find_out(&mut self, model: Option<&str>) {
+        let offering = &mut self.setup.offering;
+        if model.is_some_and(|model| !offering.has(model)) && durably(|| offering.look()) {
+            self.show_config(None);
+        }
     }
 }
 

@@ -285,8 +285,7 @@ impl Service {
             }
         };
         let stop = StopFlag::default();
-        let pack_hash =
-            self.known_pack(&request.model).map(|pack| pack.pack_hash.clone()).unwrap_or_default();
+        let pack_hash = self.pack_hash(&request.model);
         let every = self.setup.checkpoint_every;
         let store = self.ledger.store().clone();
         let checkpoints = JobCheckpoints::new(store, waiting.number, &pack_hash, every, stop.clone());

@@ -10,11 +10,6 @@ use crate::engine::ops::norm::{channel_maps, moments};
 use crate::engine::weights::Weights;
 
 impl Plan {
-    /// Memory for all its buffers, bytes.
-    pub(in crate::engine) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Norms that take the statistics of more than one row, in the order in which they run.
     pub(in crate::engine) fn pooled_norms(&self) -> Vec<(NodeId, usize)> {
         let pooled = self.steps.iter().filter_map(|step| match *step {

@@ -5,6 +5,7 @@ mod bands;
 mod foreign;
 mod places;
 mod reuse;
+mod size;
 mod times;
 
 use std::collections::HashMap;
@@ -113,7 +114,10 @@ impl Plan {
             alive(id) && !constant && coded[id] != Coded::Instead && node.datum_type == f32::datum_type()
         };
         let (places, floats) = share(&lives(&in_floats), |id| graph.nodes[id].len());
-        let (code_places, codes) = share(&lives(&|id| coded[id] != Coded::No), |id| graph.nodes[id].len());
+        let (code_places, codes) = share(&lives(&|id| coded[id] != Coded::No), |id| match coded[id] {
+            Coded::No => 0,
+            _ => size::code_bytes(&graph, id, &coded),
+        });
         for len in &floats {
             // Zeroed memory is not touched until it is used: what is not there would end the process, so ask first.
             let asked = Vec::<f32>::new().try_reserve_exact(*len);

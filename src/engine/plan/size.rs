@@ -1,0 +1,55 @@
+//! How much memory a plan will take while it runs, before any of it is there.
+
+use super::places::Coded;
+use super::{Place, Plan};
+use crate::engine::kernels::{PANEL, STEP};
+use crate::engine::lower::{Attention, Graph, NodeId, Op};
+
+impl Plan {
+    /// Memory for all its buffers, bytes: what is bounded.
+    pub(in crate::engine) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The buffers and what a run has beside them: heads of attention, copies of inputs, the result.
+    pub(in crate::engine) fn bytes_running(&self) -> usize {
+        const FLOAT: usize = size_of::<f32>();
+        let nodes = &self.graph.nodes;
+        let attention = nodes.iter().filter_map(|node| match &node.op {
+            Op::Attention(attention) => Some(head_bytes(attention)),
+            _ => None,
+        });
+        let inputs = nodes.iter().filter(|node| matches!(node.op, Op::Input(_)));
+        let inputs: usize = inputs.map(|node| node.len() * FLOAT).sum();
+        let outputs: usize = self.graph.outputs.iter().map(|view| view.len() * FLOAT).sum();
+        // What tract makes is there until the next run.
+        let foreign = nodes.iter().zip(&self.places).filter_map(|(node, place)| match (&node.op, place) {
+            (Op::Foreign(..), Place::Tensor(_)) => Some(node.len() * node.datum_type.size_of()),
+            _ => None,
+        });
+        self.bytes + attention.max().unwrap_or(0) + 2 * inputs + outputs + foreign.sum::<usize>()
+    }
+}
+
+/// Keys and values in 8 bits, in whole panels, with a scale and a sum a token.
+fn head_bytes(attention: &Attention) -> usize {
+    let bytes = |view: &crate::engine::lower::View| {
+        let shape = view.shape();
+        let [batch, tokens, depth] = shape[shape.len() - 3..] else { return 0 };
+        let padded = tokens.next_multiple_of(2 * PANEL) * depth.next_multiple_of(2 * PANEL);
+        batch * (padded + 2 * tokens * size_of::<f32>())
+    };
+    bytes(&attention.key) + bytes(&attention.value)
+}
+
+/// Bytes of a node's codes: whole steps of every row, its scale and its offset.
+pub(super) fn code_bytes(graph: &Graph, id: NodeId, coded: &[Coded]) -> usize {
+    debug_assert!(coded[id] != Coded::No);
+    let rows = graph.nodes.iter().find_map(|node| match &node.op {
+        Op::Gemm(gemm) if gemm.input == id => Some(gemm.geometry.input_rows()),
+        _ => None,
+    });
+    let rows = rows.unwrap_or(1).max(1);
+    let width = (graph.nodes[id].len() / rows).next_multiple_of(STEP);
+    (rows + 1) * (width + 2 * size_of::<f32>())
+}
