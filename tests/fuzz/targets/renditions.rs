@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     match options[16] {
         0..=31 => (panel_width, panel_height) = ODD[pick(2, ODD.len())],
         32..=63 => (width, height) = ODD[pick(0, ODD.len())],
-        64..=71 => (panel_width, panel_height) = (SIDE_MAX + pick(2, 2), pick(3, 3)),
+        64..=71 => (panel_width, panel_height) = (SIDE_MAX + pick(2, 2), pick(3, 2) + 1),
         _ => {}
     }
     let mut pixels = rest.to_vec();
