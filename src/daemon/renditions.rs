@@ -117,7 +117,7 @@ mod tests {
     use crate::display::encode_png;
     use crate::http::Renderer;
     use crate::jobs::JobId;
-    use crate::jobs::status::{API, JobStatus, Phase};
+    use crate::jobs::status::{JobStatus, Phase};
 
     /// Draws three bytes, and counts.
     #[derive(Default)]
@@ -140,23 +140,8 @@ mod tests {
     }
 
     fn meta(index: usize) -> ImageMeta {
-        ImageMeta {
-            api: API,
-            id: JobId::parse("j").expect("valid"),
-            bytes: 0,
-            sha256: "aa".repeat(32),
-            width: 8,
-            height: 8,
-            content_type: "image/png".to_owned(),
-            prompt: None,
-            index,
-            count: 2,
-            seed: 7,
-            similarity: None,
-            steps: 2,
-            model: "m".to_owned(),
-            created: "2026-11-26T08:00:00Z".to_owned(),
-        }
+        let id = JobId::parse("j").expect("valid");
+        ImageMeta { index, count: 2, sha256: "aa".repeat(32), ..ImageMeta::example(&id) }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ impl Component {
             .map_err(anyhow::Error::from)
             .and_then(|machine| Network::new(component, &path, options, machine))
             .map(|network| Self(network.with_tile(options.vae_tile.filter(|_| component.starts_with("vae")))))
-            .map_err(|error| ModelError::new(component, format!("{error:#}")))
+            .map_err(|error| failed(component, &error))
     }
 
     /// Runs the graph; numbers become what the graph declares. Returns its first output.
@@ -104,7 +104,11 @@ impl Component {
     }
 
     fn error(&self, error: &anyhow::Error) -> ModelError {
-        let no_memory = NoMemory::caused(error);
-        ModelError { no_memory, ..ModelError::new(self.0.component(), format!("{error:#}")) }
+        failed(self.0.component(), error)
     }
+}
+
+/// What went wrong with `component`, for those who ask for its network.
+pub(super) fn failed(component: &str, error: &anyhow::Error) -> ModelError {
+    ModelError { no_memory: NoMemory::caused(error), ..ModelError::new(component, format!("{error:#}")) }
 }

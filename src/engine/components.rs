@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix3, Ix4};
 
-use super::budget::NoMemory;
+use super::component::failed;
 use super::network::Network;
 use super::typed::Input;
 use crate::diffusion::ports::{
@@ -102,8 +102,5 @@ fn into_rank<D: Dimension>(
                 anyhow::anyhow!("{output} has shape {shape:?}, wanted rank {}", D::NDIM.unwrap_or_default())
             })
         })
-        .map_err(|error| {
-            let no_memory = NoMemory::caused(&error);
-            ModelError { no_memory, ..ModelError::new(component, format!("{error:#}")) }
-        })
+        .map_err(|error| failed(component, &error))
 }

@@ -88,17 +88,12 @@ impl Taken {
         let values = match &weight.from {
             From::Codes(node) => dequantized(node, &weight.order, read),
             From::Floats => read(&weight.name).and_then(|floats| {
+                ensure!(floats.len() == weight.order.len(), "it has {} numbers", floats.len());
                 let floats = floats.cast_to::<f32>()?;
                 Ok(Values::Float(floats.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
             }),
         };
-        let values = values.with_context(|| format!("weight '{}'", weight.name))?;
-        let numbers = match &values {
-            Values::Int8(codes, _) => codes.len(),
-            Values::Float(floats) => floats.len(),
-        };
-        ensure!(numbers == weight.order.len(), "weight '{}' has {numbers} numbers", weight.name);
-        Ok(values)
+        values.with_context(|| format!("weight '{}'", weight.name))
     }
 }
 
@@ -185,9 +180,8 @@ fn codes_of<'a>(
     if node.op_type != "DequantizeLinear" {
         return None;
     }
-    let named = node.input.iter().filter(|name| !name.is_empty());
     let inputs: Vec<&TensorProto> =
-        named.map(|name| tensors.get(name.as_str()).copied()).collect::<Option<_>>()?;
+        given(node).map(|name| tensors.get(name.as_str()).copied()).collect::<Option<_>>()?;
     let [codes, scales, zero @ ..] = &inputs[..] else { return None };
     let channels = order.channels() as i64;
     let count = |tensor: &TensorProto| tensor.dims.iter().product::<i64>();
@@ -203,6 +197,11 @@ fn codes_of<'a>(
         && (count(scales) == 1 || (axis == channel_axis && count(scales) == channels))
         && zero.first().is_none_or(|zero| [1, channels].contains(&count(zero)));
     fits.then_some(*codes)
+}
+
+/// The inputs of `node` that are not left out.
+fn given(node: &NodeProto) -> impl Iterator<Item = &String> {
+    node.input.iter().filter(|name| !name.is_empty())
 }
 
 /// The names that are weights of a known kind of layer, and how their numbers are ordered: by what reads them, which
@@ -260,9 +259,9 @@ fn dequantized(
     order: &Order,
     read: impl Fn(&String) -> anyhow::Result<Tensor>,
 ) -> anyhow::Result<Values> {
-    let named: Vec<&String> = node.input.iter().filter(|name| !name.is_empty()).collect();
-    let (codes, scales) = (read(named[0])?, read(named[1])?);
-    let zero = match named.get(2) {
+    let inputs: Vec<&String> = given(node).collect();
+    let (codes, scales) = (read(inputs[0])?, read(inputs[1])?);
+    let zero = match inputs.get(2) {
         Some(zero) => read(zero)?.cast_to::<i32>()?.try_as_plain_ram()?.as_slice::<i32>()?.to_vec(),
         None => vec![0],
     };

@@ -136,16 +136,16 @@ impl Network {
         let planned = self.token_rows(inputs).and_then(|rows| self.plan(&with_rows(inputs, rows.as_ref())));
         self.memory = memory;
         planned?;
-        let weights = self.packed.as_ref().map_or(0, PackedModel::bytes);
-        let staged = self.packed.as_ref().map_or(0, |packed| packed.staged);
-        let estimate = |buffers, running: usize, work| {
-            Some(Estimate { buffers, running: running + staged, weights, work })
+        let (Some(packed), Some(planned)) = (&self.packed, &self.planned) else { return Ok(None) };
+        let (buffers, running, work) = match &planned.runner {
+            Runner::Own(plan) => (plan.bytes(), plan.bytes_running(), plan.work()),
+            Runner::Tiles(tiles) => {
+                let (bytes, work) = tiles.estimate(&packed.weights, &self.machine)?;
+                (bytes, bytes, work)
+            }
+            Runner::Tract(_) => return Ok(None),
         };
-        Ok(self.planned.as_ref().and_then(|planned| match &planned.runner {
-            Runner::Own(plan) => estimate(plan.bytes(), plan.bytes_running(), plan.work()),
-            Runner::Tiles(tiles) => estimate(tiles.bytes(), tiles.bytes(), tiles.work()),
-            Runner::Tract(_) => None,
-        }))
+        Ok(Some(Estimate { buffers, running: running + packed.staged, weights: packed.bytes(), work }))
     }
 
     /// Time by kind of operation, where our own kernels run.

@@ -72,10 +72,8 @@ impl PackedModel {
                 }
             }
         }
-        let mut bytes = Cursor::new(Vec::new());
-        unpacked.write(&mut bytes, &source)?;
         tracing::warn!("packed weights of {} stay in memory: no place to write them", path.display());
-        PackedModel::in_memory(bytes.get_ref(), &source)
+        PackedModel::in_memory(&unpacked, &source)
     }
 
     /// The network at `path` with weights in f32, in memory.
@@ -86,15 +84,16 @@ impl PackedModel {
         quantizers::rounded(&mut proto, directory)?;
         let weights = load::take_weights(&mut proto, directory)?;
         let unpacked = Unpacked { graph: proto.encode_to_vec(), weights, table: None, floats: Floats::All };
-        let mut bytes = Cursor::new(Vec::new());
-        unpacked.write(&mut bytes, &SOURCE)?;
-        PackedModel::in_memory(bytes.get_ref(), &SOURCE)
+        PackedModel::in_memory(&unpacked, &SOURCE)
     }
 
-    /// From the bytes of a packed file that lies nowhere.
-    fn in_memory(bytes: &[u8], source: &[u8; 32]) -> anyhow::Result<PackedModel> {
-        let contents = packing::read(bytes, source)?;
-        PackedModel::new(contents, |_| Ok(Box::new(Lines::hold(bytes))), None)
+    /// From a packed file that lies nowhere.
+    fn in_memory(unpacked: &Unpacked, source: &[u8; 32]) -> anyhow::Result<PackedModel> {
+        let mut file = Cursor::new(Vec::new());
+        unpacked.write(&mut file, source)?;
+        let bytes = file.into_inner();
+        let contents = packing::read(&bytes, source)?;
+        PackedModel::new(contents, |_| Ok(Box::new(Lines::hold(&bytes))), None)
     }
 
     /// Bytes of the packed file; 0 where it is in memory.

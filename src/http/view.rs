@@ -103,23 +103,9 @@ mod tests {
     use super::*;
 
     fn meta(index: usize) -> ImageMeta {
-        ImageMeta {
-            api: API,
-            id: JobId::parse("j").expect("valid"),
-            bytes: 3,
-            sha256: "ab".repeat(32),
-            width: 8,
-            height: 8,
-            content_type: "image/png".to_owned(),
-            prompt: Some("a fox".to_owned()),
-            index,
-            count: 2,
-            seed: 7,
-            similarity: None,
-            steps: 2,
-            model: "m".to_owned(),
-            created: "2026-11-26T08:00:00Z".to_owned(),
-        }
+        let id = JobId::parse("j").expect("valid");
+        let prompt = Some("a fox".to_owned());
+        ImageMeta { index, count: 2, bytes: 3, prompt, ..ImageMeta::example(&id) }
     }
 
     #[test]

@@ -2,27 +2,11 @@
 
 use super::*;
 use crate::jobs::report::ImageMeta;
-use crate::jobs::status::{API, Phase};
+use crate::jobs::status::Phase;
 
 fn ended(name: &str, bytes: usize) -> Ended {
     let id = JobId::parse(name).expect("valid");
-    let picture = ImageMeta {
-        api: API,
-        id: id.clone(),
-        bytes,
-        sha256: String::new(),
-        width: 1,
-        height: 1,
-        content_type: "image/png".to_owned(),
-        prompt: None,
-        index: 0,
-        count: 1,
-        seed: 0,
-        similarity: None,
-        steps: 1,
-        model: "m".to_owned(),
-        created: String::new(),
-    };
+    let picture = ImageMeta { bytes, ..ImageMeta::example(&id) };
     let status = JobStatus::new(&id, "n", Phase::Succeeded);
     Ended { pictures: vec![picture], ..Ended::new(status) }
 }

@@ -269,6 +269,30 @@ pub struct ImageMeta {
     pub created: String,
 }
 
+#[cfg(test)]
+impl ImageMeta {
+    /// Of the only picture of the job `id`.
+    pub(crate) fn example(id: &JobId) -> Self {
+        Self {
+            api: API,
+            id: id.clone(),
+            bytes: 0,
+            sha256: "ab".repeat(32),
+            width: 8,
+            height: 8,
+            content_type: "image/png".to_owned(),
+            prompt: None,
+            index: 0,
+            count: 1,
+            seed: 7,
+            similarity: None,
+            steps: 2,
+            model: "m".to_owned(),
+            created: "2026-11-26T08:00:00Z".to_owned(),
+        }
+    }
+}
+
 /// The JSON on `event`: a job's end, for automations. Not retained.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {

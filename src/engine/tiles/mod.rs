@@ -43,11 +43,6 @@ struct Stretch {
     bands: Option<Bands>,
     input: Shape,
     output: Shape,
-    /// Of its plan while it runs.
-    bytes: usize,
-    /// Multiplications of one run of its graph, and how many runs the picture takes.
-    work: Vec<(&'static str, f64)>,
-    runs: f64,
 }
 
 /// A network with one picture in and one out, ready for pictures of one size.
@@ -101,20 +96,23 @@ impl Tiles {
         Ok(Tiles { stretches })
     }
 
-    /// Memory that a run takes, bytes: what the largest stretch does with the tensors around it.
-    pub(super) fn bytes(&self) -> usize {
-        self.stretches.iter().map(Stretch::bytes_running).max().unwrap_or(0)
-    }
-
-    /// Multiplications of a whole run, by kind of operation.
-    pub(super) fn work(&self) -> Vec<(&'static str, f64)> {
+    /// Memory that a run takes, bytes: what the largest stretch does with the tensors around it. Multiplications of the whole
+    /// run, by kind of operation.
+    pub(super) fn estimate(
+        &self,
+        weights: &Weights,
+        machine: &Machine,
+    ) -> anyhow::Result<(usize, Vec<(&'static str, f64)>)> {
+        let mut bytes = 0;
         let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
         for stretch in &self.stretches {
-            for (kind, macs) in &stretch.work {
-                *sums.entry(*kind).or_default() += macs * stretch.runs;
+            let plan = Plan::new(stretch.graph.clone(), weights, machine.clone())?;
+            bytes = bytes.max(plan.bytes_running() + stretch.tensor_bytes());
+            for (kind, macs) in plan.work() {
+                *sums.entry(kind).or_default() += macs * stretch.runs_of(&plan);
             }
         }
-        sums.into_iter().collect()
+        Ok((bytes, sums.into_iter().collect()))
     }
 
     /// Runs the network on `picture`, `[1, C, H, W]`.
@@ -145,8 +143,7 @@ impl Stretch {
         bytes: usize,
     ) -> anyhow::Result<Stretch> {
         let graph = lowered(input[0])?;
-        let whole = Plan::new(graph.clone(), weights, machine.clone())?;
-        let needed = whole.bytes();
+        let needed = Plan::new(graph.clone(), weights, machine.clone())?.bytes();
         let units = input[0].min(output[0]);
         let width = input[1].min(output[1]);
         let even = [input[0], output[0]].iter().all(|height| height.is_multiple_of(units));
@@ -157,32 +154,33 @@ impl Stretch {
             Bands::new(units, reach, bytes as f64 / needed as f64, multiple)
         });
         let Some(bands) = bands else {
-            let (bytes, work) = (whole.bytes_running(), whole.work());
-            return Ok(Stretch { graph, bands: None, input, output, bytes, work, runs: 1.0 });
+            return Ok(Stretch { graph, bands: None, input, output });
         };
-        drop(whole);
         let graph = lowered(bands.height * (input[0] / units))?;
         let wanted = [1, bands.height * (output[0] / units), output[1], output[2]];
         let met = graph.outputs[0].shape();
         ensure!(met == wanted, "a band of it gives {met:?} instead of {wanted:?}");
-        let plan = Plan::new(graph.clone(), weights, machine.clone())?;
-        // A pass for a norm ends there: half of the whole, on average.
-        let passes = 1.0 + plan.pooled_norms().len() as f64 / 2.0;
-        let (bytes, work, runs) = (plan.bytes_running(), plan.work(), passes * bands.all().count() as f64);
-        Ok(Stretch { graph, bands: Some(bands), input, output, bytes, work, runs })
+        Ok(Stretch { graph, bands: Some(bands), input, output })
     }
 
-    /// What it takes while it runs, with the tensor that it reads and the one that it writes.
-    fn bytes_running(&self) -> usize {
+    /// How often `plan`, its own, runs for a picture.
+    fn runs_of(&self, plan: &Plan) -> f64 {
+        let Some(bands) = self.bands else { return 1.0 };
+        // A pass for a norm ends there: half of the whole, on average.
+        let passes = 1.0 + plan.pooled_norms().len() as f64 / 2.0;
+        passes * bands.all().count() as f64
+    }
+
+    /// Of the tensor that it reads and the one that it writes, as far as its plan has no copy of them.
+    fn tensor_bytes(&self) -> usize {
         let [input, output] =
             [self.input, self.output].map(|shape| shape.iter().product::<usize>() * size_of::<f32>());
         // In bands the output may take the input's place; at once the plan has a copy of either.
-        let tensors = match self.bands {
+        match self.bands {
             Some(_) if self.input == self.output => input,
             Some(_) => input + output,
             None => input,
-        };
-        self.bytes + tensors
+        }
     }
 
     fn run(&self, weights: &mut Weights, machine: &Machine, mut rows: Vec<f32>) -> anyhow::Result<Vec<f32>> {
