@@ -55,6 +55,17 @@ impl TextEncoder for Watched<PackModels> {
         self.calls.borrow_mut().push(("text_encoder", token_ids.nrows()));
         self.inner.text_encoder()?.encode(token_ids)
     }
+    fn encode_penultimate(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
+        self.inner.text_encoder()?.encode_penultimate(token_ids)
+    }
+
+    fn encode_pooled(
+        &mut self,
+        token_ids: ArrayView2<'_, i64>,
+    ) -> Result<(Array3<f32>, Array2<f32>), ModelError> {
+        self.inner.text_encoder()?.encode_pooled(token_ids)
+    }
+
     fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError> {
         self.inner.text_encoder()?.project(token_ids)
     }

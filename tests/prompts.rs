@@ -80,8 +80,9 @@ fn weighted_embeddings_are_those_of_diffusers_community_pipeline() {
         let tokens = PromptTokens {
             token_ids: Array2::from_shape_vec((1, 77), window.token_ids).unwrap(),
             weights: Array2::from_shape_vec((1, 77), window.weights).unwrap(),
+            second: None,
         };
-        let ours = EmbeddingCache::new(0).embed(&mut models, &tokens).unwrap();
+        let ours = EmbeddingCache::new(0).embed(&mut models, &tokens).unwrap().hidden_states;
         let ours = ours.index_axis(Axis(0), 0);
         let norm = |values: ArrayView2<'_, f32>| values.iter().map(|value| value * value).sum::<f32>().sqrt();
         let error = norm((&ours - &wanted).view()) / norm(wanted);

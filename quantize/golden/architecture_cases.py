@@ -1,13 +1,13 @@
 """Writes the small version of every architecture as graphs without weights, with ONNX Runtime's and diffusers' outputs.
 
-    python quantize/golden/architecture_cases.py models/emoji/tokenizer tests/golden/architectures
+    python quantize/golden/architecture_cases.py tests/golden/tiny/shared/tokenizer tests/golden/architectures
 
 The networks are those of quantize/architectures.py (same levels, blocks and inputs, few channels), their weights numbers
 that a seed gives (`fill` in graphs.py). Files:
 
     cases.json.gz       for each graph: its architecture, component and exporter; seeds of its inputs; what ONNX Runtime gives
     NAME.onnx.gz        the graph; weights are named by `fill`, or inside where a quantizer made them
-    runs.json.gz        three pictures by diffusers' pipelines in four steps (Stable Diffusion 1.5, SD-Turbo, LCM): the
+    runs.json.gz        pictures by diffusers' pipelines in four steps (Stable Diffusion 1.5, SD-Turbo, LCM, SDXL): the
                         request, the final latents, the graphs of the pack
     NAME/               configurations of that pack, and the picture
 
@@ -49,16 +49,20 @@ SIDE, BATCH = 8, 2
 PROMPT, NEGATIVE, STEPS = "a fox on red", "blurry", 4
 # What each pipeline is asked for; easeld takes a guidance of 1 where diffusers takes 0.
 RUNS = {"sd15": {"guidance_scale": 7.5, "seed": 3}, "sd-turbo": {"guidance_scale": 1.0, "seed": 4},
-        "lcm": {"guidance_scale": 8.0, "seed": 5}}
+        "lcm": {"guidance_scale": 8.0, "seed": 5}, "sdxl": {"guidance_scale": 5.0, "seed": 6},
+        "sdxl-empty": {"guidance_scale": 5.0, "seed": 7}}
+# Without a negative prompt: SDXL takes zeros for it.
+WITHOUT_NEGATIVE = {"lcm", "sdxl-empty"}
 
 
 def network(name: str, component: str, words: int) -> Filled:
     """A network of diffusers or transformers with weights that seeds give, for a tokenizer of so many words."""
     architecture = architectures.small(architectures.ARCHITECTURES[name])
-    if component == "text_encoder":
+    if component.startswith("text_encoder"):
         ends = {"vocab_size": words, "bos_token_id": words - 2, "eos_token_id": words - 1, "pad_token_id": words - 1}
-        architecture = architectures.Architecture(architecture.title, architecture.unet, architecture.text | ends,
-                                                  architecture.text_2, architecture.vae, architecture.scheduler)
+        texts = [text and text | ends for text in (architecture.text, architecture.text_2)]
+        architecture = architectures.Architecture(architecture.title, architecture.unet, *texts, architecture.vae,
+                                                  architecture.scheduler)
     built = architectures.build(name, architecture, matrix.FOLDERS[component])
     if component.startswith("text_encoder"):
         built.config._attn_implementation = "eager"
@@ -68,11 +72,11 @@ def network(name: str, component: str, words: int) -> Filled:
     return Filled(plain_attention(built))
 
 
-def wrapped(built, component: str) -> torch.nn.Module:
+def wrapped(built, component: str, penultimate: bool) -> torch.nn.Module:
     if component == "unet":
         return UnetXl(built) if built.config.addition_embed_type else Unet(built)
     kinds = {"vae_decoder": VaeDecoder, "vae_encoder": VaeEncoder}
-    return kinds[component](built) if component in kinds else TextEncoder(built, penultimate=component == "text_encoder_2")
+    return kinds[component](built) if component in kinds else TextEncoder(built, penultimate)
 
 
 def inputs(name: str, component: str, config: dict) -> dict[str, tuple]:
@@ -103,10 +107,11 @@ def tensor(name: str, given: tuple) -> torch.Tensor:
     return torch.from_numpy(fill(rest[0], int(np.prod(shape)), rest[1], rest[2]).reshape(shape).copy())
 
 
-def outputs_of(component: str, layers: int) -> list[str]:
+def outputs_of(component: str, layers: int, penultimate: bool) -> list[str]:
+    hidden = [f"hidden_states.{layers - 1}"] * penultimate
     return {"unet": ["out_sample"], "vae_decoder": ["sample"], "vae_encoder": ["latent_parameters"],
-            "text_encoder": ["last_hidden_state", "pooler_output"],
-            "text_encoder_2": ["last_hidden_state", "pooler_output", "text_embeds", f"hidden_states.{layers - 1}"]}[component]
+            "text_encoder": ["last_hidden_state", "pooler_output", *hidden],
+            "text_encoder_2": ["last_hidden_state", "pooler_output", "text_embeds", *hidden]}[component]
 
 
 def axes_of(names: list[str], component: str, dynamo: bool) -> dict:
@@ -129,7 +134,8 @@ class Writer:
 
     def __init__(self, out: Path, work: Path, words: int):
         self.out, self.work, self.words, self.cases = out, work, words, []
-        self.same = matrix.twins(False)
+        # The UNet of SDXL takes another state of its first text encoder, which is that of Stable Diffusion 1.5 else.
+        self.same = matrix.twins(False) | {("sdxl", "text_encoder"): ("sdxl", "text_encoder")}
 
     def graph(self, name: str, model: onnx.ModelProto) -> int:
         shorten_names(model.graph)
@@ -150,10 +156,11 @@ class Writer:
 
     def network(self, name: str, component: str) -> None:
         filled = network(name, component, self.words)
-        module = wrapped(filled.module, component)
+        penultimate = name.startswith("sdxl") and component.startswith("text_encoder")
+        module = wrapped(filled.module, component, penultimate)
         config = dict(filled.module.config) if component in ("unet", "vae_decoder", "vae_encoder") else filled.module.config.to_dict()
         given = inputs(name, component, config)
-        names = outputs_of(component, config.get("num_hidden_layers", 0))
+        names = outputs_of(component, config.get("num_hidden_layers", 0), penultimate)
         for exporter, options in EXPORTERS.items():
             if options.exporter == "dynamo" and (name, component) not in DYNAMO:
                 continue
@@ -187,34 +194,43 @@ class Writer:
 def run(name: str, tokenizer: Path, writer: Writer) -> dict:
     """One picture by diffusers' pipeline, and the parts of a pack that makes the same."""
     words = CLIPTokenizer.from_pretrained(str(tokenizer))
-    parts = {part: network(name, part, len(words)) for part in ("text_encoder", "unet", "vae_decoder")}
-    unet, text, vae = (parts[part].module for part in ("unet", "text_encoder", "vae_decoder"))
-    architecture = architectures.ARCHITECTURES[name]
+    model = name.removesuffix("-empty")
+    architecture = architectures.ARCHITECTURES[model]
+    texts = ["text_encoder", "text_encoder_2"][: 1 + (architecture.text_2 is not None)]
+    parts = {part: network(model, part, len(words)) for part in (*texts, "unet", "vae_decoder")}
+    unet, vae = (parts[part].module for part in ("unet", "vae_decoder"))
     kind, config = architecture.scheduler
     scheduler = getattr(diffusers, kind)(**config)
     out = writer.out / name
     out.mkdir()
     for part, filled in parts.items():
-        config = dict(filled.module.config) if part != "text_encoder" else filled.module.config.to_dict()
+        config = dict(filled.module.config) if part not in texts else filled.module.config.to_dict()
         more = {"block_out_channels": vae_levels(config)} if part == "vae_decoder" else {}
         (out / f"{part}.json").write_text(json.dumps(config | more, indent=1, default=str) + "\n")
     (out / "scheduler.json").write_text(json.dumps(dict(scheduler.config) | {"_class_name": kind}, indent=1, default=str) + "\n")
     (out / "model_index.json").write_text(json.dumps(architectures.index(architecture)) + "\n")
-    pipeline = diffusers.LatentConsistencyModelPipeline if name == "lcm" else diffusers.StableDiffusionPipeline
-    made = pipeline(vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler, safety_checker=None,
-                    feature_extractor=None, requires_safety_checker=False)
+    given = {"vae": vae, "tokenizer": words, "unet": unet, "scheduler": scheduler} | {part: parts[part].module for part in texts}
+    if "text_encoder_2" in texts:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(tokenizer, Path(folder) / "tokenizer_2")
+            architectures.pad_with_exclamation_marks(Path(folder) / "tokenizer_2")
+            given["tokenizer_2"] = CLIPTokenizer.from_pretrained(str(Path(folder) / "tokenizer_2"))
+        made = diffusers.StableDiffusionXLPipeline(**given, force_zeros_for_empty_prompt=True, add_watermarker=False)
+    else:
+        pipeline = diffusers.LatentConsistencyModelPipeline if name == "lcm" else diffusers.StableDiffusionPipeline
+        made = pipeline(**given, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     asked = RUNS[name]
     side = vae.config.sample_size
     guidance = 0.0 if asked["guidance_scale"] == 1.0 else asked["guidance_scale"]
-    negative = {} if name == "lcm" else {"negative_prompt": NEGATIVE}
+    negative = {} if name in WITHOUT_NEGATIVE else {"negative_prompt": NEGATIVE}
     call = lambda kind: made(PROMPT, num_inference_steps=STEPS, guidance_scale=guidance, height=side, width=side,  # noqa: E731
                              generator=torch.Generator().manual_seed(asked["seed"]), output_type=kind, **negative).images
     latents, picture = call("latent")[0], call("pil")[0]
     picture.save(out / "picture.png")
     print(f"{name}: latents {float(latents.std()):.3f}", flush=True)
-    request = {"prompt": PROMPT, "negative_prompt": None if name == "lcm" else NEGATIVE, "steps": STEPS, "size": side, **asked}
-    graphs = {part: "-".join(writer.same[name, part]) + "-torchscript-17" for part in parts}
+    request = {"prompt": PROMPT, "negative_prompt": None if name in WITHOUT_NEGATIVE else NEGATIVE, "steps": STEPS, "size": side, **asked}
+    graphs = {part: "-".join(writer.same[model, part]) + "-torchscript-17" for part in parts}
     return request | {"graphs": graphs, "latents": [float(f"{x:.6g}") for x in latents.flatten().tolist()], "shape": list(latents.shape)}
 
 

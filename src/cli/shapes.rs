@@ -74,7 +74,9 @@ impl Shapes {
             })
         };
         match component {
-            "text_encoder" => vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))],
+            "text_encoder" | "text_encoder_2" => {
+                vec![("input_ids", ArrayD::from_elem(vec![batch, self.tokens], 5.0))]
+            }
             "vae_decoder" => vec![("latent_sample", wave(&latents))],
             "vae_encoder" => vec![("sample", wave(&[batch, 3, self.height, self.width]))],
             unet => {
@@ -87,10 +89,22 @@ impl Shapes {
                     ("timestep", ArrayD::zeros(vec![1])),
                     ("encoder_hidden_states", wave(&[batch, self.tokens, self.text_width])),
                 ];
-                inputs.into_iter().chain(guidance).collect()
+                inputs.into_iter().chain(guidance).chain(added(&config, batch)).collect()
             }
         }
     }
+}
+
+/// What SDXL's UNets take besides: the pooled text is as wide as what is left of their embedding beside six numbers.
+fn added(config: &Value, batch: usize) -> Vec<(&'static str, ArrayD<f32>)> {
+    const NUMBERS: usize = 6;
+    if config.get("addition_embed_type").and_then(Value::as_str) != Some("text_time") {
+        return Vec::new();
+    }
+    let all = number(config, "projection_class_embeddings_input_dim", 2816);
+    let numbers = NUMBERS * number(config, "addition_time_embed_dim", 256);
+    let values = |width| ArrayD::from_elem(vec![batch, width], 0.5);
+    vec![("text_embeds", values(all.saturating_sub(numbers))), ("time_ids", values(NUMBERS))]
 }
 
 fn number(of: &Value, key: &str, default: usize) -> usize {

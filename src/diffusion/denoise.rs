@@ -2,21 +2,23 @@
 
 use std::cell::Cell;
 
-use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, concatenate, s, stack};
+use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, concatenate, s, stack};
 
 use super::canvas::Canvas;
+use super::conditioning::Embeddings;
 use super::guidance::Guidance;
-use super::ports::{DeepFeatures, ModelError, Unet, UnetInput};
+use super::ports::{AddedInput, DeepFeatures, ModelError, Unet, UnetInput};
 
 /// What of a request the UNet hears besides the latents.
 pub(super) struct Conditions<'a> {
-    /// `[1, 77 W, D]`.
-    pub(super) prompt: ArrayView3<'a, f32>,
-    /// `[1, 77 W, D]`; absent where no step is guided.
-    pub(super) negative_prompt: Option<ArrayView3<'a, f32>>,
+    pub(super) prompt: &'a Embeddings,
+    /// Absent where no step is guided.
+    pub(super) negative_prompt: Option<&'a Embeddings>,
     pub(super) guidance: &'a Guidance,
     /// The guidance scale as the UNet takes it, `time_cond_proj_dim` values, where it does; no step is guided then.
     pub(super) timestep_cond: Option<Vec<f32>>,
+    /// The picture's size as SDXL's UNet takes it.
+    pub(super) time_ids: Option<[f32; 6]>,
     /// Rows of one UNet call at most; fewer once the UNet has said that so many do not fit.
     pub(super) batch: Cell<usize>,
     /// Every how many steps all of the UNet runs.
@@ -68,7 +70,7 @@ impl Conditions<'_> {
         unet: &mut dyn Unet,
         rows: &Array4<f32>,
         place: Place,
-        embeddings: &[ArrayView3<'_, f32>],
+        embeddings: &[&Embeddings],
     ) -> Result<Vec<Array4<f32>>, ModelError> {
         loop {
             let size = call_size(rows.dim().0, self.batch.get());
@@ -84,28 +86,45 @@ impl Conditions<'_> {
         unet: &mut dyn Unet,
         rows: &Array4<f32>,
         place: Place,
-        embeddings: &[ArrayView3<'_, f32>],
+        embeddings: &[&Embeddings],
         size: usize,
     ) -> Result<Vec<Array4<f32>>, ModelError> {
-        let timestep_cond = self
-            .timestep_cond
-            .as_ref()
-            .map(|row| Array2::from_shape_fn((size, row.len()), |(_, column)| row[column]));
+        let timestep_cond = self.timestep_cond.as_ref().map(|row| repeated(row, size));
+        let time_ids = self.time_ids.map(|row| repeated(&row, size));
         let starts = (0..rows.dim().0).step_by(size);
         starts
             .map(|start| {
-                let embeddings = concatenate(Axis(0), &embeddings[start..start + size])
-                    .expect("both prompts were padded to one length");
+                let embeddings = &embeddings[start..start + size];
+                let states: Vec<_> = embeddings.iter().map(|prompt| prompt.hidden_states.view()).collect();
+                let states = concatenate(Axis(0), &states).expect("both prompts were padded to one length");
+                let text_embeds = pooled(embeddings);
+                let added = text_embeds.as_ref().zip(time_ids.as_ref());
                 unet.predict(&UnetInput {
                     sample: rows.slice(s![start..start + size, .., .., ..]),
                     timestep: place.timestep,
-                    encoder_hidden_states: embeddings.view(),
+                    encoder_hidden_states: states.view(),
                     timestep_cond: timestep_cond.as_ref().map(|rows| rows.view()),
+                    added: added.map(|(text_embeds, time_ids)| AddedInput {
+                        text_embeds: text_embeds.view(),
+                        time_ids: time_ids.view(),
+                    }),
                     deep_features: place.deep_features(self.cache_interval, start),
                 })
             })
             .collect()
     }
+}
+
+/// `row`, `size` times.
+fn repeated(row: &[f32], size: usize) -> Array2<f32> {
+    Array2::from_shape_fn((size, row.len()), |(_, column)| row[column])
+}
+
+/// The pooled texts of all rows, where there are any.
+fn pooled(embeddings: &[&Embeddings]) -> Option<Array2<f32>> {
+    let rows: Option<Vec<ArrayView2<'_, f32>>> =
+        embeddings.iter().map(|prompt| prompt.text_embeds.as_ref().map(|row| row.view())).collect();
+    Some(concatenate(Axis(0), &rows?).expect("one encoder made them all"))
 }
 
 /// Where in the loop a call stands.

@@ -36,6 +36,8 @@ pub struct PipelineConfig {
     pub tiny_vae: Option<LatentScaling>,
     /// How the UNet keeps a mask.
     pub masking: Masking,
+    /// Set where the UNet takes pooled text and the picture's size too: SDXL's.
+    pub added: Option<AddedConditions>,
     /// Makes previews of latents, where the pack knows how.
     pub latent_rgb: Option<LatentRgb>,
     /// The pack's own scheduler.
@@ -69,6 +71,24 @@ impl PipelineConfig {
     fn rows(&self, request: &GenerationRequest) -> usize {
         let made = request.width * request.height * request.magnification * request.magnification;
         self.batch_pixels / made.max(1)
+    }
+}
+
+/// How a model of SDXL's kind was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddedConditions {
+    /// Whether no negative prompt is zeros rather than the embedding of an empty text: diffusers'
+    /// `force_zeros_for_empty_prompt`.
+    pub zeros_for_empty_prompt: bool,
+}
+
+impl AddedConditions {
+    /// The picture is no crop, and of its own size (Podell et al. 2023, section 2.2), as diffusers' pipeline says it unless
+    /// told otherwise.
+    fn time_ids(request: &GenerationRequest) -> [f32; 6] {
+        let [height, width] =
+            [request.height, request.width].map(|pixels| (pixels * request.magnification) as f32);
+        [height, width, 0.0, 0.0, height, width]
     }
 }
 
@@ -218,15 +238,18 @@ fn attempt(
     let prompt = cache.embed(models, inputs.prompt)?;
     let timestep_cond = request.time_cond_proj_dim.map(|width| request.guidance.embedding(width));
     let guided = timestep_cond.is_none() && request.guidance.is_on(request.num_inference_steps);
+    let zeros = config.added.is_some_and(|added| added.zeros_for_empty_prompt);
     let negative_prompt = match guided {
+        true if zeros && request.negative_prompt.trim().is_empty() => Some(prompt.zeroed()),
         true => Some(cache.embed(models, inputs.negative_prompt)?),
         false => None,
     };
     let conditions = Conditions {
-        prompt: prompt.view(),
-        negative_prompt: negative_prompt.as_ref().map(|embeddings| embeddings.view()),
+        prompt: &prompt,
+        negative_prompt: negative_prompt.as_ref(),
         guidance: &request.guidance,
         timestep_cond,
+        time_ids: config.added.map(|_| AddedConditions::time_ids(request)),
         batch: Cell::new(config.rows(request)),
         cache_interval: request.cache_interval,
     };

@@ -30,6 +30,15 @@ pub trait TextEncoder {
 
     /// `token_ids` `[B, 77]` to `text_embeds` `[B, P]` in CLIP's joint space: only towers with their projection can.
     fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError>;
+
+    /// `token_ids` `[B, 77]` to the hidden states `[B, 77, D]` that go into the last layer: only SDXL's two can.
+    fn encode_penultimate(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError>;
+
+    /// The same with `text_embeds` `[B, P]`, in one run: only SDXL's second can.
+    fn encode_pooled(
+        &mut self,
+        token_ids: ArrayView2<'_, i64>,
+    ) -> Result<(Array3<f32>, Array2<f32>), ModelError>;
 }
 
 /// CLIP's image tower with its projection.
@@ -64,8 +73,20 @@ pub struct UnetInput<'a> {
     pub encoder_hidden_states: ArrayView3<'a, f32>,
     /// `[B, time_cond_proj_dim]`: the guidance scale, for UNets that take it as an input.
     pub timestep_cond: Option<ArrayView2<'a, f32>>,
+    /// What SDXL's take besides.
+    pub added: Option<AddedInput<'a>>,
     /// What becomes of the deep levels; a network may always run all of itself.
     pub deep_features: DeepFeatures,
+}
+
+/// diffusers' `added_cond_kwargs` of a UNet whose `addition_embed_type` is `text_time`.
+#[derive(Debug, Clone, Copy)]
+pub struct AddedInput<'a> {
+    /// The second encoder's pooled text `[B, P]`.
+    pub text_embeds: ArrayView2<'a, f32>,
+    /// `[B, 6]`: height and width of the picture that it should look like a crop of, top and left of the crop, height and
+    /// width of the crop; pixels.
+    pub time_ids: ArrayView2<'a, f32>,
 }
 
 impl<'a> UnetInput<'a> {
@@ -80,6 +101,7 @@ impl<'a> UnetInput<'a> {
             timestep,
             encoder_hidden_states,
             timestep_cond: None,
+            added: None,
             deep_features: DeepFeatures::Compute,
         }
     }
@@ -115,6 +137,10 @@ pub trait Upscaler {
 pub trait Models {
     /// The text encoder, loaded if it was not.
     fn text_encoder(&mut self) -> Result<&mut dyn TextEncoder, ModelError>;
+    /// SDXL's second text encoder, loaded if it was not; other packs have none.
+    fn text_encoder_2(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        Err(ModelError::new("text_encoder_2", "there is none"))
+    }
     /// CLIP's image tower, loaded if it was not; not every pack has one.
     fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError>;
     /// The UNet called `name` (a component of the pack: `unet`, or a distilled one), loaded if it was not.

@@ -1,6 +1,6 @@
 //! A rough picture of latents without the VAE: each pixel a linear mixture of one latent's channels.
 //!
-//! The factors are fitted per pack (`quantize/preview.py`); for Stable Diffusion 1.x they are ComfyUI's.
+//! The factors are fitted per pack (`quantize/preview.py`); for Stable Diffusion 1.x and SDXL they are ComfyUI's.
 
 use ndarray::{Array3, ArrayView3};
 use serde::Deserialize;
@@ -27,6 +27,19 @@ impl LatentRgb {
                 [0.3250, 0.4974, 0.2350],
                 [-0.2829, 0.1762, 0.2721],
                 [-0.2120, -0.2616, -0.7177],
+            ],
+            latent_rgb_factors_bias: [0.0; 3],
+        }
+    }
+
+    /// SDXL and all that is made of it.
+    pub fn stable_diffusion_xl() -> Self {
+        Self {
+            latent_rgb_factors: vec![
+                [0.3920, 0.4054, 0.4549],
+                [-0.2634, -0.0196, 0.0653],
+                [0.0568, 0.1687, -0.0755],
+                [-0.3112, -0.2359, -0.2076],
             ],
             latent_rgb_factors_bias: [0.0; 3],
         }

@@ -4,9 +4,10 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Dimension, Ix2, Ix
 
 use super::component::failed;
 use super::network::Network;
+use super::planned::PENULTIMATE;
 use super::typed::Input;
 use crate::diffusion::ports::{
-    ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, Upscaler, VaeDecoder, VaeEncoder,
+    AddedInput, ImageEncoder, ModelError, TextEncoder, Unet, UnetInput, Upscaler, VaeDecoder, VaeEncoder,
 };
 
 pub(super) struct TractTextEncoder(pub(super) Network);
@@ -25,6 +26,25 @@ impl TextEncoder for TractTextEncoder {
     fn project(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array2<f32>, ModelError> {
         let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
         run::<Ix2>(&mut self.0, &inputs, "text_embeds")
+    }
+
+    fn encode_penultimate(&mut self, token_ids: ArrayView2<'_, i64>) -> Result<Array3<f32>, ModelError> {
+        let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
+        run::<Ix3>(&mut self.0, &inputs, PENULTIMATE)
+    }
+
+    fn encode_pooled(
+        &mut self,
+        token_ids: ArrayView2<'_, i64>,
+    ) -> Result<(Array3<f32>, Array2<f32>), ModelError> {
+        let inputs = [("input_ids", Input::Tokens(token_ids.into_dyn()))];
+        let outputs = self.0.run_several(&inputs, [PENULTIMATE, "text_embeds"]);
+        let component = self.0.component();
+        let [states, pooled] = outputs.map_err(|error| failed(component, &error))?;
+        Ok((
+            into_rank::<Ix3>(component, PENULTIMATE, Ok(states))?,
+            into_rank::<Ix2>(component, "text_embeds", Ok(pooled))?,
+        ))
     }
 }
 
@@ -45,6 +65,10 @@ impl Unet for TractUnet {
         ];
         if let Some(timestep_cond) = input.timestep_cond {
             inputs.push(("timestep_cond", Input::Floats(timestep_cond.into_dyn())));
+        }
+        if let Some(AddedInput { text_embeds, time_ids }) = input.added {
+            inputs.push(("text_embeds", Input::Floats(text_embeds.into_dyn())));
+            inputs.push(("time_ids", Input::Floats(time_ids.into_dyn())));
         }
         let output = self.0.run_reusing(&inputs, "out_sample", input.deep_features);
         let output = into_rank::<Ix4>(self.0.component(), "out_sample", output)?;

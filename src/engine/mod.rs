@@ -22,6 +22,7 @@ mod ops;
 mod packed;
 mod packing;
 mod plan;
+mod planned;
 mod pool;
 mod quantize;
 mod quantizers;

@@ -26,7 +26,7 @@ const TINY_VAE: &str = "vae_decoder_tiny";
 /// Time spent reading and planning each network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadTime {
-    /// CLIP's text tower.
+    /// CLIP's text tower, or both of SDXL.
     pub text_encoder: Duration,
     /// The denoising network.
     pub unet: Duration,
@@ -60,7 +60,10 @@ pub struct PackModels {
     vae_tile: Option<usize>,
     /// Vectors of learned words, in the order of their ids.
     learned: Arc<[Vec<f32>]>,
+    /// The same for a second text encoder.
+    learned_2: Arc<[Vec<f32>]>,
     text_encoder: Option<TractTextEncoder>,
+    text_encoder_2: Option<TractTextEncoder>,
     image_encoder: Option<TractImageEncoder>,
     /// With its component: a preset may name a distilled one.
     unet: Option<(String, TractUnet)>,
@@ -83,7 +86,9 @@ impl PackModels {
             pool: Pool::new(options.thread_count()),
             vae_tile: options.vae_tile,
             learned: Arc::default(),
+            learned_2: Arc::default(),
             text_encoder: None,
+            text_encoder_2: None,
             image_encoder: None,
             unet: None,
             vae_decoder: None,
@@ -94,9 +99,13 @@ impl PackModels {
         }
     }
 
-    /// Has the text encoder know these words too, from [`FIRST_LEARNED_ID`](crate::text::FIRST_LEARNED_ID) on.
+    /// Has the text encoders know these words too, from [`FIRST_LEARNED_ID`](crate::text::FIRST_LEARNED_ID) on.
     pub fn with_learned_words(self, words: &[LearnedWord]) -> Self {
-        Self { learned: words.iter().flat_map(|word| word.vectors.iter().cloned()).collect(), ..self }
+        Self {
+            learned: words.iter().flat_map(|word| word.vectors.iter().cloned()).collect(),
+            learned_2: words.iter().flat_map(|word| word.vectors_2.iter().cloned()).collect(),
+            ..self
+        }
     }
 
     /// From now on as many threads work as `throttle` allows. Networks that are loaded go on as they are.
@@ -114,6 +123,7 @@ impl PackModels {
     pub fn release(&mut self) {
         self.collect_load_time();
         self.text_encoder = None;
+        self.text_encoder_2 = None;
         self.image_encoder = None;
         self.unet = None;
         self.vae_decoder = None;
@@ -130,9 +140,17 @@ impl PackModels {
 
     fn collect_load_time(&mut self) {
         let taken = |network: Option<&mut Network>| network.map_or(Duration::ZERO, Network::take_load_time);
-        let [text_encoder, image_encoder, unet, vae_encoder, tiny_vae_decoder, vae_decoder, upscaler] =
-            self.loaded().map(taken);
-        self.load_time.text_encoder += text_encoder;
+        let [
+            text_encoder,
+            text_encoder_2,
+            image_encoder,
+            unet,
+            vae_encoder,
+            tiny_vae_decoder,
+            vae_decoder,
+            upscaler,
+        ] = self.loaded().map(taken);
+        self.load_time.text_encoder += text_encoder + text_encoder_2;
         self.load_time.image_encoder += image_encoder;
         self.load_time.unet += unet;
         self.load_time.vae_encoder += vae_encoder;
@@ -140,9 +158,10 @@ impl PackModels {
         self.load_time.upscaler += upscaler;
     }
 
-    fn loaded(&mut self) -> [Option<&mut Network>; 7] {
+    fn loaded(&mut self) -> [Option<&mut Network>; 8] {
         [
             self.text_encoder.as_mut().map(|component| &mut component.0),
+            self.text_encoder_2.as_mut().map(|component| &mut component.0),
             self.image_encoder.as_mut().map(|component| &mut component.0),
             self.unet.as_mut().map(|(_, component)| &mut component.0),
             self.vae_encoder.as_mut().map(|component| &mut component.0),
@@ -184,6 +203,15 @@ impl Models for PackModels {
                 Some(TractTextEncoder(self.open("text_encoder")?.with_learned(self.learned.clone())));
         }
         Ok(self.text_encoder.as_mut().expect("just loaded"))
+    }
+
+    fn text_encoder_2(&mut self) -> Result<&mut dyn TextEncoder, ModelError> {
+        self.others_rest("text_encoder_2");
+        if self.text_encoder_2.is_none() {
+            self.text_encoder_2 =
+                Some(TractTextEncoder(self.open("text_encoder_2")?.with_learned(self.learned_2.clone())));
+        }
+        Ok(self.text_encoder_2.as_mut().expect("just loaded"))
     }
 
     fn image_encoder(&mut self) -> Result<&mut dyn ImageEncoder, ModelError> {

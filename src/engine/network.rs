@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use ndarray::ArrayD;
 use tract_core::prelude::multithread::multithread_tract_scope;
 use tract_onnx::pb::ModelProto;
@@ -15,14 +15,13 @@ use super::component::{Estimate, KindTime};
 use super::ops::Machine;
 use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
+use super::planned::{FIRST_OUTPUT, Planned, Runner};
 use super::tiles::Tiles;
 use super::typed::{Input, typed};
 use super::weights::give_back_free_blocks;
 use super::{Compute, EngineOptions, budget, learned, load, lower, quantizers};
 use crate::diffusion::ports::DeepFeatures;
 
-/// What every text encoder has first, whatever its exporter called it.
-const FIRST_OUTPUT: &str = "last_hidden_state";
 /// What a text encoder's ids are called.
 const TOKEN_IDS: &str = "input_ids";
 
@@ -46,20 +45,6 @@ pub(super) struct Network {
     packed: Option<PackedModel>,
     planned: Option<Planned>,
     load_time: Duration,
-}
-
-struct Planned {
-    shapes: Vec<Vec<usize>>,
-    runner: Runner,
-    output_names: Vec<Vec<String>>,
-    input_types: Vec<DatumType>,
-    input_shapes: Vec<Vec<usize>>,
-}
-
-enum Runner {
-    Tract(Arc<TypedSimplePlan>),
-    Own(Box<Plan>),
-    Tiles(Tiles),
 }
 
 impl Network {
@@ -169,6 +154,15 @@ impl Network {
         self.run_reusing(inputs, output, DeepFeatures::Compute)
     }
 
+    /// As [`Network::run`], for several outputs of one run.
+    pub(super) fn run_several<const N: usize>(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        outputs: [&str; N],
+    ) -> anyhow::Result<[ArrayD<f32>; N]> {
+        self.run_outputs(inputs, outputs, DeepFeatures::Compute)
+    }
+
     /// As [`Network::run`], with the deep levels as `deep` says where our own kernels run.
     pub(super) fn run_reusing(
         &mut self,
@@ -176,6 +170,15 @@ impl Network {
         output: &str,
         deep: DeepFeatures,
     ) -> anyhow::Result<ArrayD<f32>> {
+        self.run_outputs(inputs, [output], deep).map(|[output]| output)
+    }
+
+    fn run_outputs<const N: usize>(
+        &mut self,
+        inputs: &[(&str, Input<'_>)],
+        outputs: [&str; N],
+        deep: DeepFeatures,
+    ) -> anyhow::Result<[ArrayD<f32>; N]> {
         let started = Instant::now();
         if self.packed.as_ref().is_some_and(|packed| !packed.weights.is_whole()) {
             (self.packed, self.planned) = (None, None); // somebody cut the file
@@ -196,7 +199,10 @@ impl Network {
             .zip(planned.input_types.iter().zip(&planned.input_shapes))
             .map(|((_, input), (datum_type, shape))| input.to_tensor(*datum_type, shape))
             .collect::<TractResult<Vec<_>>>()?;
-        let index = planned.output_index(output)?;
+        let mut indices = [0; N];
+        for (index, output) in indices.iter_mut().zip(outputs) {
+            *index = planned.output_index(output)?;
+        }
         let runner = &mut planned.runner;
         let (executor, packed) = (self.machine.pool.executor(), &mut self.packed);
         let machine = &self.machine;
@@ -206,24 +212,30 @@ impl Network {
             Runner::Tract(runnable) => {
                 let values = tensors.into_iter().map(IntoTValue::into_tvalue).collect::<TVec<_>>();
                 let outputs = multithread_tract_scope(executor, || runnable.run(values))?;
-                outputs[index].cast_to::<f32>()?.into_owned().into_plain_array::<f32>()
+                let floats = |index: usize| outputs[index].cast_to::<f32>()?.into_owned().into_plain_array();
+                indices.into_iter().map(floats).collect()
             }
             Runner::Own(plan) => {
-                let (shape, values) = plan.run(weights(), tensors, index, deep)?;
-                Ok(ArrayD::from_shape_vec(shape, values)?)
+                let outputs = plan.run(weights(), tensors, &indices, deep)?;
+                outputs
+                    .into_iter()
+                    .map(|(shape, values)| Ok(ArrayD::from_shape_vec(shape, values)?))
+                    .collect()
             }
             Runner::Tiles(tiles) => {
                 let [(_, Input::Floats(picture))] = inputs else { bail!("not one picture") };
-                tiles.run(weights(), machine, picture.view())
+                Ok(vec![tiles.run(weights(), machine, picture.view())?])
             }
         };
-        let outcome =
+        let outcome: anyhow::Result<Vec<ArrayD<f32>>> =
             catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| bail!("it cannot be run (a panic)"));
         if outcome.is_err() {
             // Weights may have been damaged while they were in use: they are read anew, every byte checked.
             (self.packed, self.planned, self.reading.check_all) = (None, None, true);
         }
-        outcome.with_context(|| format!("{} failed in {}", self.component, self.path.display()))
+        let outputs =
+            outcome.with_context(|| format!("{} failed in {}", self.component, self.path.display()))?;
+        outputs.try_into().map_err(|_| anyhow!("{} gives one output only", self.component))
     }
 
     /// Makes sure that the packed weights are there.
@@ -359,15 +371,4 @@ fn with_rows<'a>(
 ) -> Vec<(&'a str, Input<'a>)> {
     let rows = rows.map(|(name, values)| (name.as_str(), Input::Floats(values.view())));
     inputs.iter().map(|(name, input)| (*name, input.view())).chain(rows).collect()
-}
-
-impl Planned {
-    /// The output called `name`. The only output of a graph may be called what it likes.
-    fn output_index(&self, name: &str) -> anyhow::Result<usize> {
-        match self.output_names.iter().position(|names| names.iter().any(|known| known == name)) {
-            Some(index) => Ok(index),
-            None if self.output_names.len() == 1 || name == FIRST_OUTPUT => Ok(0),
-            None => bail!("the graph has no output '{name}'"),
-        }
-    }
 }

@@ -114,10 +114,29 @@ pub struct Made {
     pub seconds: StageSeconds,
 }
 
+/// One of each text encoder.
+struct Tokenizers {
+    first: ClipTokenizer,
+    /// Of the packs that have two.
+    second: Option<ClipTokenizer>,
+}
+
+impl Tokenizers {
+    fn open(pack: &Pack) -> Result<Self, OpenError> {
+        let refuse = |message| OpenError::LearnedWords { directory: pack.directory.clone(), message };
+        let open = |name: &str| -> Result<ClipTokenizer, OpenError> {
+            let tokenizer = ClipTokenizer::from_dir(&pack.directory.join(name))?;
+            tokenizer.with_learned_words(&pack.learned_words).map_err(refuse)
+        };
+        let second = pack.added.map(|_| open("tokenizer_2")).transpose()?;
+        Ok(Self { first: open("tokenizer")?, second })
+    }
+}
+
 /// One pack, ready to make pictures.
 pub struct Generator {
     pack: Pack,
-    tokenizer: ClipTokenizer,
+    tokenizers: Tokenizers,
     models: PackModels,
     cache: EmbeddingCache,
     config: PipelineConfig,
@@ -128,16 +147,13 @@ pub struct Generator {
 impl Generator {
     /// Prepares `pack`; networks are loaded by the first request.
     pub fn new(pack: Pack, options: &GeneratorOptions) -> Result<Self, OpenError> {
-        let refuse = |message| OpenError::LearnedWords { directory: pack.directory.clone(), message };
-        let tokenizer = ClipTokenizer::from_dir(&pack.directory.join("tokenizer"))?
-            .with_learned_words(&pack.learned_words)
-            .map_err(refuse)?;
+        let tokenizers = Tokenizers::open(&pack)?;
         let models = PackModels::new(&pack.directory, options.engine).with_learned_words(&pack.learned_words);
         let config = PipelineConfig { batch_pixels: options.batch_pixels, ..pack.pipeline_config() };
         let cache = EmbeddingCache::new(options.prompt_cache);
         let concepts = Concepts::new(options, &pack)?;
         let embed_parameters = options.embed_parameters;
-        Ok(Self { pack, tokenizer, models, cache, config, concepts, embed_parameters })
+        Ok(Self { pack, tokenizers, models, cache, config, concepts, embed_parameters })
     }
 
     /// The pack it was made for.
@@ -165,7 +181,7 @@ impl Generator {
     ) -> Result<Made, GenerationError> {
         let mut clock = StageClock::start();
         let said = Said::new(request)?;
-        let (prompt, negative_prompt) = said.tokens(&self.tokenizer);
+        let (prompt, negative_prompt) = said.tokens(&self.tokenizers);
         let begin = begin(request)?;
         let inputs = Inputs { request, prompt: &prompt, negative_prompt: &negative_prompt, begin, latents };
         let mut report = |progress| {

@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 
+use super::Tokenizers;
 use crate::diffusion::conditioning::PromptTokens;
 use crate::diffusion::request::{FieldError, GenerationRequest};
 use crate::jobs::prompt;
@@ -35,12 +36,17 @@ impl Said {
     }
 
     /// Prompt and negative prompt, with as many windows each.
-    pub(super) fn tokens(&self, tokenizer: &ClipTokenizer) -> (PromptTokens, PromptTokens) {
+    pub(super) fn tokens(&self, tokenizers: &Tokenizers) -> (PromptTokens, PromptTokens) {
         let [prompt, negative, empty] =
-            [&self.pieces[..], &self.negative_pieces, &[]].map(|pieces| windows(tokenizer, pieces));
-        let most = prompt.token_ids.nrows().max(negative.token_ids.nrows());
+            [&self.pieces[..], &self.negative_pieces, &[]].map(|pieces| tokens(tokenizers, pieces));
+        let most = prompt.windows().max(negative.windows());
         (prompt.padded(most, &empty), negative.padded(most, &empty))
     }
+}
+
+fn tokens(tokenizers: &Tokenizers, pieces: &[Piece]) -> PromptTokens {
+    let second = tokenizers.second.as_ref().map(|second| Box::new(windows(second, pieces)));
+    PromptTokens { second, ..windows(&tokenizers.first, pieces) }
 }
 
 fn windows(tokenizer: &ClipTokenizer, pieces: &[Piece]) -> PromptTokens {
@@ -51,5 +57,6 @@ fn windows(tokenizer: &ClipTokenizer, pieces: &[Piece]) -> PromptTokens {
     PromptTokens {
         token_ids: Array2::from_shape_vec(shape, ids).expect("windows have one length"),
         weights: Array2::from_shape_vec(shape, weights).expect("windows have one length"),
+        second: None,
     }
 }

@@ -26,8 +26,9 @@ impl Generator {
         let processor = self.pack.image_processor().map_err(OpenError::from)?;
         let prepared: Vec<_> =
             pictures.iter().map(|picture| display::clip_pixel_values(picture, &processor)).collect();
-        let windows: Vec<i64> = texts.iter().flat_map(|text| self.tokenizer.encode(text).token_ids).collect();
-        let token_ids = Array2::from_shape_vec((texts.len(), self.tokenizer.window_length()), windows)
+        let windows: Vec<i64> =
+            texts.iter().flat_map(|text| self.tokenizers.first.encode(text).token_ids).collect();
+        let token_ids = Array2::from_shape_vec((texts.len(), self.tokenizers.first.window_length()), windows)
             .expect("windows have one length");
         Ok(similarity::similarities(&mut self.models, &prepared, token_ids.view())?)
     }

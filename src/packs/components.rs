@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{PackError, read_json};
 use crate::diffusion::decoding::LatentScaling;
+use crate::diffusion::pipeline::AddedConditions;
 use crate::diffusion::preview::LatentRgb;
 
 /// `unet/config.json` of a `UNet2DConditionModel`, as far as the pipeline depends on it.
@@ -24,7 +25,7 @@ pub struct UnetConfig {
     /// Set in LCM-style UNets, which take the guidance scale as an input.
     #[serde(default)]
     pub time_cond_proj_dim: Option<usize>,
-    /// Set in SDXL's, which take a second encoder's pooled text and the picture's size as well.
+    /// `text_time` in SDXL's, which take a second encoder's pooled text and the picture's size as well.
     #[serde(default)]
     pub addition_embed_type: Option<String>,
 }
@@ -33,6 +34,11 @@ impl UnetConfig {
     /// Latent width and height are multiples of this.
     pub fn downsampling(&self) -> usize {
         halvings(&self.block_out_channels)
+    }
+
+    /// Whether it is of SDXL's kind, with two text encoders.
+    pub fn is_xl(&self) -> bool {
+        self.addition_embed_type.is_some()
     }
 }
 
@@ -58,13 +64,18 @@ impl VaeConfig {
     }
 }
 
-/// How latents look: `preview.json`, or what is known of Stable Diffusion 1.x.
+/// `scaling_factor` of SDXL's VAE.
+const SDXL_SCALING_FACTOR: f64 = 0.13025;
+
+/// How latents look: `preview.json`, or what is known of Stable Diffusion 1.x and SDXL.
 pub(super) fn read_latent_rgb(directory: &Path, vae: &VaeConfig) -> Result<Option<LatentRgb>, PackError> {
     let path = directory.join("preview.json");
     if !path.is_file() {
-        let stable_diffusion =
-            vae.latent_channels == 4 && vae.scaling_factor == stable_diffusion_scaling_factor();
-        return Ok(stable_diffusion.then(LatentRgb::stable_diffusion));
+        return Ok(match (vae.latent_channels, vae.scaling_factor) {
+            (4, factor) if factor == stable_diffusion_scaling_factor() => Some(LatentRgb::stable_diffusion()),
+            (4, SDXL_SCALING_FACTOR) => Some(LatentRgb::stable_diffusion_xl()),
+            _ => None,
+        });
     }
     let latent_rgb: LatentRgb = read_json(&path)?;
     let rows = latent_rgb.latent_rgb_factors.len();
@@ -179,17 +190,52 @@ pub(super) fn check(directory: &Path, unet: &UnetConfig, vae: &VaeConfig) -> Res
         );
     }
     check_guidance_input(&unet_path, unet)?;
-    if let Some(kind) = &unet.addition_embed_type {
-        let message = format!(
-            "addition_embed_type '{kind}': models with two text encoders (SDXL) are not put together yet; `easeld pack run` \
-             runs their networks one by one"
-        );
-        return refuse(&unet_path, message);
+    match unet.addition_embed_type.as_deref() {
+        None => {}
+        Some("text_time") => check_second_encoder(directory)?,
+        Some(kind) => {
+            let message = format!("addition_embed_type '{kind}': 'text_time' (SDXL's) is known, and none");
+            return refuse(&unet_path, message);
+        }
     }
     if !(vae.scaling_factor.is_finite() && vae.scaling_factor > 0.0) {
         return refuse(&vae_path, format!("scaling_factor {} is not a positive number", vae.scaling_factor));
     }
     Ok(())
+}
+
+/// SDXL's second text encoder has to be there, with its tokenizer.
+fn check_second_encoder(directory: &Path) -> Result<(), PackError> {
+    for part in ["text_encoder_2/model.onnx", "tokenizer_2"] {
+        let path = directory.join(part);
+        if !path.exists() {
+            let message =
+                "is missing: the UNet's addition_embed_type is 'text_time', so there are two text encoders";
+            return Err(PackError::new(path, message));
+        }
+    }
+    Ok(())
+}
+
+/// What `model_index.json` says of how a model of SDXL's kind was trained.
+#[derive(Debug, Deserialize)]
+struct ModelIndex {
+    #[serde(default = "yes")]
+    force_zeros_for_empty_prompt: bool,
+}
+
+/// diffusers' own default.
+fn yes() -> bool {
+    true
+}
+
+/// How the pack's UNet takes what only SDXL's take, if it does.
+pub(super) fn read_added(directory: &Path, unet: &UnetConfig) -> Result<Option<AddedConditions>, PackError> {
+    if !unet.is_xl() {
+        return Ok(None);
+    }
+    let index: ModelIndex = read_json(&directory.join("model_index.json"))?;
+    Ok(Some(AddedConditions { zeros_for_empty_prompt: index.force_zeros_for_empty_prompt }))
 }
 
 /// An embedding needs two frequencies at least, and has hundreds at most.

@@ -30,7 +30,7 @@ pub use shelf::{Bytes, Shelved, bytes, installed};
 pub use verify::{Checked, verify};
 
 use crate::diffusion::decoding::{Decoder, LatentScaling};
-use crate::diffusion::pipeline::{BATCH_PIXELS, PipelineConfig};
+use crate::diffusion::pipeline::{AddedConditions, BATCH_PIXELS, PipelineConfig};
 use crate::diffusion::presets::{self, DEFAULT_PRESET, DEFAULT_UNET, Masking, PackDefaults};
 use crate::diffusion::preview::LatentRgb;
 use crate::diffusion::schedulers::SchedulerConfig;
@@ -77,12 +77,14 @@ pub struct Pack {
     pub vae: VaeConfig,
     /// `embeddings/`: words learned by textual inversion.
     pub learned_words: Vec<LearnedWord>,
-    /// `preview.json`: how latents look; known of Stable Diffusion 1.x without it.
+    /// `preview.json`: how latents look; known of Stable Diffusion 1.x and SDXL without it.
     pub latent_rgb: Option<LatentRgb>,
     /// `vae_decoder_tiny/config.json`, where there is such a network.
     pub tiny_vae: Option<LatentScaling>,
     /// How many times larger `upscaler/` makes pictures, where there is one.
     pub upscaler: Option<usize>,
+    /// How its UNet takes what only SDXL's take; such a pack has two text encoders.
+    pub added: Option<AddedConditions>,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
     /// SHA-256 over the checksums of every file of the pack, in hex.
@@ -122,7 +124,8 @@ impl Pack {
         let tiny_vae = components::read_tiny_vae(directory, &vae)?;
         let upscaler = components::read_upscaler(directory)?;
         check_decoders(directory, &manifest, tiny_vae.is_some())?;
-        let learned_words = embeddings::read(directory, unet.cross_attention_dim)?;
+        let added = components::read_added(directory, &unet)?;
+        let learned_words = embeddings::read(directory, &unet)?;
         let hash = manifest.pack_hash(directory)?;
         let name =
             directory.canonicalize().ok().and_then(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -137,6 +140,7 @@ impl Pack {
             latent_rgb,
             tiny_vae,
             upscaler,
+            added,
             scheduler,
             hash,
         })
@@ -183,6 +187,7 @@ impl Pack {
             tiny_vae: self.tiny_vae,
             scheduler: self.scheduler.clone(),
             masking: self.masking(),
+            added: self.added,
             latent_rgb: self.latent_rgb.clone(),
             batch_pixels: BATCH_PIXELS,
         }

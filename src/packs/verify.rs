@@ -46,18 +46,21 @@ pub fn verify(pack: &Pack, on: &mut dyn FnMut(u64, u64)) -> Result<Checked, Pack
         done += fs::metadata(path(name)).map_or(0, |file| file.len());
         on(done, total);
     }
-    check_tokenizer(&pack.directory)?;
+    check_tokenizer(&pack.directory, "")?;
+    if pack.added.is_some() {
+        check_tokenizer(&pack.directory, "_2")?;
+    }
     let names = files_below(&pack.directory, Path::new(""))?;
     let names = names.iter().map(|name| name.to_string_lossy().into_owned());
     Ok(Checked { fitting: sums.len(), unrecorded: names.filter(|name| !sums.contains_key(name)).collect() })
 }
 
 /// The largest id that the tokenizer gives has to be a row of the text encoder's embedding.
-fn check_tokenizer(directory: &Path) -> Result<(), PackError> {
-    let folder = directory.join("tokenizer");
+fn check_tokenizer(directory: &Path, suffix: &str) -> Result<(), PackError> {
+    let folder = directory.join(format!("tokenizer{suffix}"));
     let tokenizer =
         ClipTokenizer::from_dir(&folder).map_err(|error| PackError::new(error.path, error.message))?;
-    let path = directory.join("text_encoder/config.json");
+    let path = directory.join(format!("text_encoder{suffix}/config.json"));
     if !path.is_file() {
         return Ok(());
     }

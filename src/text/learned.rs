@@ -16,8 +16,10 @@ pub const FIRST_LEARNED_ID: u32 = 1 << 20;
 pub struct LearnedWord {
     /// As prompts spell it; upper and lower case are the same.
     pub word: String,
-    /// One or more, all of the width of the text embeddings.
+    /// One or more, all of the width of the text encoder's embeddings.
     pub vectors: Vec<Vec<f32>>,
+    /// As many for a second text encoder, where there is one.
+    pub vectors_2: Vec<Vec<f32>>,
 }
 
 /// The ids of learned words.
@@ -32,7 +34,7 @@ impl LearnedIds {
     pub(super) fn add(tokenizer: &mut Tokenizer, words: &[LearnedWord]) -> Result<Self, String> {
         let mut of_word = HashMap::new();
         let mut next = FIRST_LEARNED_ID;
-        for LearnedWord { word, vectors } in words {
+        for LearnedWord { word, vectors, .. } in words {
             if tokenizer.token_to_id(word).is_some() {
                 return Err(format!("the word {word:?} of an embedding is in the vocabulary already"));
             }

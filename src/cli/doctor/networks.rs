@@ -69,12 +69,12 @@ fn finding(network: &NetworkFindings) -> Finding {
     Finding::ok("network", said)
 }
 
-/// The text encoder, every UNet, the VAE decoder: what makes a picture.
+/// The text encoders, every UNet, the VAE decoder: what makes a picture.
 fn components(directory: &Path) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in directory.read_dir().with_context(|| directory.display().to_string())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let known = name == "text_encoder" || name == "vae_decoder" || name.starts_with("unet");
+        let known = name.starts_with("text_encoder") || name == "vae_decoder" || name.starts_with("unet");
         if known && directory.join(&name).join("model.onnx").is_file() {
             found.push(name);
         }

@@ -116,12 +116,16 @@ pub(super) fn estimate(pack: &Pack, settings: &Settings, asked: &PictureArgs) ->
     let decoder = if request.decoder == Decoder::Tiny { "vae_decoder_tiny" } else { "vae_decoder" };
 
     // Packing takes more than what comes after it, and happens once.
-    for component in ["text_encoder", request.unet.as_str(), decoder] {
+    let texts =
+        if pack.added.is_some() { &["text_encoder", "text_encoder_2"][..] } else { &["text_encoder"] };
+    for component in texts.iter().copied().chain([request.unet.as_str(), decoder]) {
         engine::prepare_network(&pack.directory.join(component).join("model.onnx"), options.engine.memory)?;
     }
     let forgotten = memory::forget_peak();
     let mut plans = Plans::new(pack, &shapes, options.engine, Generator::new(pack.clone(), &options)?);
-    plans.add("text_encoder", if guided { 2 } else { 1 }, 1)?;
+    for text in texts {
+        plans.add(text, if guided { 2 } else { 1 }, 1)?;
+    }
     let most = options.batch_pixels / (width * height).max(1);
     let unet_batch = plans.add_batches(&request.unet, steps, rows, most)?;
     plans.add(decoder, candidates, 1)?;

@@ -40,15 +40,6 @@ struct Known {
     size: usize,
     /// What a picture costs.
     class: String,
-    #[serde(default = "yes")]
-    runs: bool,
-    /// Why it does not run.
-    #[serde(default)]
-    why: Option<String>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Runs the subcommand.
@@ -80,8 +71,7 @@ fn table(known: &[Known]) {
     println!("{:<26} {:>4} px  {:<7} {:>2} steps  {:<40} commercial use", "name", "", "class", "", "licence");
     for model in known {
         let Known { name, size, class, steps, licence, commercial, .. } = model;
-        let mark = if model.runs { "" } else { " (does not run yet)" };
-        println!("{name:<26} {size:>4} px  {class:<7} {steps:>2} steps  {licence:<40} {commercial}{mark}");
+        println!("{name:<26} {size:>4} px  {class:<7} {steps:>2} steps  {licence:<40} {commercial}");
     }
     println!("\n`easeld pack presets NAME` says more; docs/models.md how a checkpoint becomes a pack.");
 }
@@ -95,9 +85,6 @@ fn print(model: &Known) {
     let plural = if *steps == 1 { "" } else { "s" };
     println!("  ask for     {steps} step{plural}, guidance {guidance_scale}, {scheduler}, {size} x {size}");
     println!("  class       {class}: {}", class_means(class));
-    if let Some(why) = &model.why {
-        println!("  does not run yet: {why}");
-    }
 }
 
 /// What a picture of this class costs.
@@ -121,7 +108,6 @@ mod tests {
         for model in &known {
             assert!(model.scheduler.parse::<SchedulerName>().is_ok(), "{model:?}");
             assert!(["tiny", "small", "medium", "large"].contains(&model.class.as_str()), "{model:?}");
-            assert_eq!(model.runs, model.why.is_none(), "{model:?}");
             assert_eq!(known.iter().filter(|other| other.name == model.name).count(), 1, "{model:?}");
         }
         assert_eq!(known[0].name, "emoji");

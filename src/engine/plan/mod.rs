@@ -153,14 +153,14 @@ impl Plan {
         })
     }
 
-    /// Runs the graph, all of it or what `deep` leaves, and returns the values of output `output` and its shape.
+    /// Runs the graph, all of it or what `deep` leaves, and returns the shape and the values of each of `outputs`.
     pub(super) fn run(
         &mut self,
         weights: &mut Weights,
         inputs: Vec<Tensor>,
-        output: usize,
+        outputs: &[usize],
         deep: DeepFeatures,
-    ) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
+    ) -> anyhow::Result<Vec<(Vec<usize>, Vec<f32>)>> {
         let first_run = self.last_inputs.is_empty();
         if first_run {
             self.reuse.forget();
@@ -177,8 +177,17 @@ impl Plan {
         let all_ran = self.execute_around_cut(weights, steps, deep)?;
         self.reuse.unheard = if all_ran { 0 } else { changed };
         self.last_inputs = inputs.into_iter().map(Some).collect();
-        let view = &self.graph.outputs[output];
-        Ok((view.shape(), self.values(view.node).to_vec()))
+        let values = |output: &usize| {
+            let view = &self.graph.outputs[*output];
+            (view.shape(), self.values(view.node).to_vec())
+        };
+        Ok(outputs.iter().map(values).collect())
+    }
+
+    /// Runs a graph of one input, all of it, and returns the values of its first output.
+    pub(super) fn run_first(&mut self, weights: &mut Weights, input: Tensor) -> anyhow::Result<Vec<f32>> {
+        let mut outputs = self.run(weights, vec![input], &[0], DeepFeatures::Compute)?;
+        Ok(outputs.pop().context("the graph has no output")?.1)
     }
 
     fn execute(&mut self, weights: &mut Weights, steps: &[Step]) -> anyhow::Result<()> {

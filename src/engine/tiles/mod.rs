@@ -25,7 +25,6 @@ use super::ops::Machine;
 use super::plan::Plan;
 use super::typed::{Input, typed};
 use super::weights::Weights;
-use crate::diffusion::ports::DeepFeatures;
 use bands::{Band, Bands};
 use cuts::ROWS_IN;
 
@@ -188,7 +187,7 @@ impl Stretch {
         let Some(bands) = self.bands else {
             let input = self.tensor(0..self.input[0], &rows)?;
             drop(rows);
-            return Ok(plan.run(weights, vec![input], 0, DeepFeatures::Compute)?.1);
+            return plan.run_first(weights, input);
         };
         let units = self.input[0].min(self.output[0]);
         let [taken, given] = [self.input, self.output].map(|shape| shape[0] / units);
@@ -214,7 +213,7 @@ impl Stretch {
             if let Some((at, values)) = waiting.take() {
                 target[at..at + values.len()].copy_from_slice(&values);
             }
-            let (_, values) = plan.run(weights, vec![input], 0, DeepFeatures::Compute)?;
+            let values = plan.run_first(weights, input)?;
             let owned = band.within(given);
             waiting = Some((
                 band.owned.start * given * width,
