@@ -184,7 +184,7 @@ class Results:
 
 def network(name: str, component: str, args, results: Results, bar: tqdm) -> None:
     """One network in every way that is asked for."""
-    wanted = [variant for variant in variants(args.full, args.optimum is not None, component) if args.variant in ("", variant.name)]
+    wanted = [variant for variant in variants(args.full, args.optimum is not None, component, args.sample) if args.variant in ("", variant.name)]
     missing = [variant for variant in wanted if not results.has(name, component, args.full, variant.name)]
     if not missing:
         bar.update(len(wanted))
@@ -266,6 +266,7 @@ def main() -> None:
                         metavar="ARCHITECTURE", help=f"of {', '.join(architectures.ARCHITECTURES)}")
     parser.add_argument("--component", nargs="+", default=list(FOLDERS), choices=list(FOLDERS))
     parser.add_argument("--variant", default="", help="this one only (and the first, which others are compared with)")
+    parser.add_argument("--sample", action="store_true", help="a dozen of the ways for small networks, instead of 25")
     parser.add_argument("--optimum", metavar="PYTHON", help="a Python that has optimum-onnx")
     parser.add_argument("--table", type=Path, metavar="FILE.md", help="write the tables between its markers, and end")
     args = parser.parse_args()
@@ -279,7 +280,7 @@ def main() -> None:
     same = twins(args.full)
     chosen = dict.fromkeys(same[name, component] for name in args.only for component in components(name)
                            if component in args.component)
-    total = sum(len(variants(args.full, args.optimum is not None, component)) for _, component in chosen)
+    total = sum(len(variants(args.full, args.optimum is not None, component, args.sample)) for _, component in chosen)
     started = time.monotonic()
     with tqdm(total=total, unit="cell") as bar:
         for name, component in chosen:

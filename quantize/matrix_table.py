@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import architectures
+from matrix_variants import SAMPLE
 
 BEGIN, END = "<!-- matrix: quantize/matrix.py writes what follows -->", "<!-- end of the matrix -->"
 # Column of small networks -> the variants that it gathers.
@@ -21,6 +22,10 @@ QUANTIZED = {
 }
 PARTS = {"text_encoder": "text encoder", "text_encoder_2": "second text encoder", "unet": "UNet", "vae_decoder": "VAE decoder",
          "vae_encoder": "VAE encoder"}
+
+
+SAMPLED = ("some of them (`--sample`: TorchScript 14, 17 and 20, dynamo 18 and 20, fp16 by TorchScript, many files, Optimum 17, ORT's "
+           "dynamic and QDQ forms): the blocks are those of a network above, of which every one was run")
 
 
 class Notes:
@@ -46,12 +51,15 @@ def percent(value: float) -> str:
     return f"{value:.1%}" if value < 0.0995 else f"{value:.0%}"
 
 
-def cell(rows: list, wanted: int, notes: Notes, quantized: bool) -> str:
+def cell(rows: list, wanted: list[str], notes: Notes, quantized: bool) -> str:
     """What a group of variants gave at worst."""
     done = [row for row in rows if row.int8 is not None]
     marks = {notes.of(row.note) for row in rows if row.note}
-    if len(rows) < wanted:
+    missing = set(wanted) - {row.variant for row in rows}
+    if missing & SAMPLE:
         marks.add(notes.of("not run yet"))
+    elif missing:
+        marks.add(notes.of(SAMPLED))
     if not done:
         return " ".join(sorted(marks))
     worst = lambda key: max(value for value in (getattr(row, key) for row in done) if value is not None)  # noqa: E731
@@ -88,7 +96,7 @@ def small(rows: list, twins: dict, columns: dict, notes: Notes, quantized: bool)
     lines = []
     for place, names in used_by(twins).items():
         mine = [row for row in rows if not row.full and (row.architecture, row.component) == place]
-        cells = [cell([row for row in mine if row.variant in variants], len(variants), notes, quantized)
+        cells = [cell([row for row in mine if row.variant in variants], variants, notes, quantized)
                  for variants in columns.values()]
         lines.append([label(place, names), *cells])
     return table(["network", *columns], lines)

@@ -38,8 +38,15 @@ FIRST = Variant("torchscript-17")
 QUANTIZERS = ("ours", "easeld", "ort-dynamic", "ort-dynamic-u8", "ort-qdq", "ort-qoperator", "nbits-4", "nbits-8")
 
 
-def variants(full: bool, optimum: bool, component: str) -> list[Variant]:
-    """Every way for small networks; at full size those that people use."""
+# Enough of a network whose blocks are those of another that was run in every way.
+SAMPLE = {"torchscript-17", "torchscript-14", "torchscript-20", "dynamo-18", "dynamo-20", "torchscript-17-fp16", "external-many",
+          "optimum-17", "ours", "easeld", "ort-dynamic", "ort-qdq", "nbits-4"}
+
+
+def variants(full: bool, optimum: bool, component: str, sample: bool = False) -> list[Variant]:
+    """Every way for small networks, or a sample of them; at full size those that people use."""
+    if sample:
+        return [variant for variant in variants(full, optimum, component) if full or variant.name in SAMPLE]
     if full:
         chosen = [Variant("torchscript-17-fp16", half=True), Variant("int8", half=True, quantizer="ours")]
         return chosen

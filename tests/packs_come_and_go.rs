@@ -154,12 +154,17 @@ fn packs_that_come_change_and_go_are_served_without_a_restart() {
     fs::copy(golden.join("fox.safetensors"), embeddings.join("fox.safetensors")).unwrap();
     wait_for(&info, "easel/desk/info", |said| with_dots(said) && hash(said) != hash(&replaced));
 
+    let config = Listener::start(broker.port(), "easel/desk/config", &[]);
+    publish(broker.port(), "easel/desk/set/model", b"dots", &[]);
+    wait_for(&config, "easel/desk/config", |said| said["model"] == "dots");
     pack_command(models, &["remove", "dots"]);
     wait_for(&info, "easel/desk/info", |said| !with_dots(said));
     ask(&broker, "late");
     let refused = wait_for(&jobs, "easel/desk/job/late", |_| true);
     assert_eq!((&refused["status"], &refused["error"]["field"]), (&json!("rejected"), &json!("model")));
     assert_eq!(http_models(address), first);
+    // It was the default that somebody had set: the node's own stands in for it.
     ask_for(&broker, "default", None);
     wait_for(&jobs, "easel/desk/job/default", |said| said["status"] == "succeeded");
+    wait_for(&config, "easel/desk/config", |said| said["model"] == "emoji");
 }

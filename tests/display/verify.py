@@ -8,6 +8,7 @@ header. Pixels have to be those of `--preview` or of a plain PNG, and byte count
 Prints a line for each check; what cannot be checked for want of a module is said. Exits 1 when one fails.
 """
 
+import io
 import json
 import subprocess
 import sys
@@ -87,7 +88,13 @@ def by_pillow():
             picture = pillow(render(encoding, size, "--quality", "95"))
             off = np.abs(np.asarray(picture.convert("RGB")).astype(int) - plain(size)).mean()
             baseline = not picture.info.get("progressive") and picture.layer[0][1:3] == layers
-            say(off < 6 and baseline and picture.size == size, f"{encoding} {size[0]} x {size[1]}", f"by Pillow, off by {off:.2f}")
+            # A few pixels of strong colours lose much to halved chroma, whoever writes the file.
+            file = io.BytesIO()
+            Image.fromarray(plain(size).astype(np.uint8)).save(file, "jpeg", quality=95, subsampling=2 if layers == (2, 2) else 0)
+            theirs = np.abs(np.asarray(pillow(file.getvalue()).convert("RGB")).astype(int) - plain(size)).mean()
+            near = off <= 1.25 * theirs + 0.5
+            say(near and baseline and picture.size == size, f"{encoding} {size[0]} x {size[1]}",
+                f"by Pillow, off by {off:.2f}, Pillow's own {theirs:.2f}")
 
 
 def without_header():
@@ -117,6 +124,13 @@ def without_header():
         say(db[:4] == [0, 0, width, height] and np.array_equal(shown, plain(size)), f"awtrix {name}")
 
 
+def as_lvgl_shows(size):
+    """The pixels of `rgb565-le`, which are read above, as LVGL's own script widens them to 8 bits: brighter than they are."""
+    little = np.frombuffer(render("rgb565-le", size), "<u2").reshape(size[1], size[0])
+    widened = lambda value, bits: (value | value << (8 - bits)) & 255  # noqa: E731
+    return np.stack([widened(little >> 11, 5), widened(little >> 5 & 63, 6), widened(little & 31, 5)], -1)
+
+
 def by_lvglimg():
     try:
         import lvglimg.cli  # noqa: F401
@@ -138,11 +152,11 @@ def by_lvglimg():
                 continue
             shown = np.asarray(Image.open(target).convert("RGB")).astype(int)
             wanted = plain(size, *more)
+            if encoding.endswith("565"):
+                wanted = as_lvgl_shows(size)
             if encoding.endswith("l8"):
                 wanted = np.asarray(Image.fromarray(wanted).convert("L").convert("RGB"))
-            most = 17 if encoding.endswith("565") else 0
-            say(shown.shape == wanted.shape and np.abs(shown - wanted).max() <= most,
-                f"{encoding} {palette or ''} {size[0]} x {size[1]}", "by lvglimg")
+            say(np.array_equal(shown, wanted), f"{encoding} {palette or ''} {size[0]} x {size[1]}", "by lvglimg")
 
 
 def lvgl8_indexed():
@@ -193,7 +207,8 @@ def profiles():
     for profile in json.loads(subprocess.check_output([EASELD, "profiles", "--json"])):
         out = SCRATCH / "profile"
         done = subprocess.run([EASELD, "render", PICTURE, "--profile", profile["name"], "-o", str(out)], capture_output=True, text=True)
-        size = (int(profile["width"]), int(profile["height"]))
+        # 0: the picture's own size.
+        size = (int(profile["width"]), int(profile["height"])) if profile["width"] != "0" else Image.open(PICTURE).size
         bytes_a_pixel = {"packed-1": 1 / 8, "packed-2": 1 / 4, "packed-4": 1 / 2, "planes": 1 / 4, "rgb888": 3, "rgb565-le": 2,
                          "rgb565-be": 2, "bmp-24": 3, "lvgl9-rgb565": 2, "lvgl8-rgb565": 2}.get(profile["encoding"])
         header = {"bmp-24": 54, "lvgl9-rgb565": 12, "lvgl8-rgb565": 4}.get(profile["encoding"], 0)

@@ -50,7 +50,13 @@ impl Service {
     }
 
     pub(super) fn fill_defaults(&self, fields: &mut Map<String, Value>) {
+        let is_own = fields.get("model").is_some_and(|model| !model.is_null());
         self.schedule.defaults.fill(fields);
+        let gone = |model: &str| !is_own && !self.setup.offering.has(model);
+        // A default that was removed since it was set: the node's own pack stands in for it, as `config` says.
+        if fields.get("model").and_then(Value::as_str).is_some_and(gone) {
+            fields.remove("model");
+        }
     }
 
     pub(super) fn is_paused(&self) -> bool {
