@@ -89,7 +89,7 @@ def calls(component: str, config: dict, full: bool) -> list[dict[str, np.ndarray
 
 
 def in_ort(path: Path, feeds: list[dict], optimize: bool = True) -> list[np.ndarray]:
-    """The first output of every call."""
+    """The output that is compared, of every call."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     level = ort.GraphOptimizationLevel
@@ -97,7 +97,13 @@ def in_ort(path: Path, feeds: list[dict], optimize: bool = True) -> list[np.ndar
     if not optimize:
         options.add_session_config_entry("session.disable_prepacking", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return [session.run(None, fit(session, call))[0].astype(np.float32) for call in feeds]
+    chosen = compared([entry.name for entry in session.get_outputs()])
+    return [session.run([chosen], fit(session, call))[0].astype(np.float32) for call in feeds]
+
+
+def compared(outputs: list[str]) -> str:
+    """The first; of text encoders, whose outputs exporters put in any order, the last hidden state."""
+    return "last_hidden_state" if "last_hidden_state" in outputs else outputs[0]
 
 
 def fit(session: ort.InferenceSession, call: dict) -> dict:
@@ -114,6 +120,7 @@ def in_easeld(binary: str, folder: Path, component: str, feeds: list[dict], comp
     """The same by easeld, and what it says of the run."""
     model = onnx.load(str(folder / component / "model.onnx"), load_external_data=False)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.input}
+    chosen = compared([value.name for value in model.graph.output])
     places = []
     for i, call in enumerate(feeds):
         place = folder / "calls" / str(i)
@@ -123,11 +130,12 @@ def in_easeld(binary: str, folder: Path, component: str, feeds: list[dict], comp
             if name in ranks:
                 np.save(place / f"{name}.npy", value.reshape([]) if ranks[name] == 0 else value)
         places.append(place)
-    ran = subprocess.run([binary, "pack", "run", str(folder), component, *map(str, places), "--compute", compute, "--json"],
+    ran = subprocess.run([binary, "pack", "run", str(folder), component, *map(str, places), "--output", chosen, "--compute", compute,
+                          "--json"],
                          capture_output=True, text=True, check=False)
     if ran.returncode:
         raise Skip("easeld: " + ran.stderr.strip().removeprefix("easeld: "))
-    return [np.load(place / "out/output.npy") for place in places], json.loads(ran.stdout)
+    return [np.load(place / f"out/{chosen}.npy") for place in places], json.loads(ran.stdout)
 
 
 def measure(found: Found, binary: str, folder: Path, reference: Path | None, feeds: list[dict], f32: list[np.ndarray] | None,
