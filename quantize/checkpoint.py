@@ -5,6 +5,7 @@ What has to be made goes to a scratch folder; what is there already is used wher
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -105,6 +106,8 @@ def with_loras(folder: Path, loras: list[tuple[Path, float]], out: Path) -> Path
 
     if (out / "model_index.json").is_file():
         return out
+    if importlib.util.find_spec("peft") is None:
+        sys.exit("a LoRA needs `peft`, which is not installed: pip install -r quantize/requirements.lock")
     more = {} if is_xl(folder) else {"safety_checker": None, "requires_safety_checker": False}
     pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, **more)
     for path, scale in loras:
