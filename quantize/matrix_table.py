@@ -24,6 +24,10 @@ PARTS = {"text_encoder": "text encoder", "text_encoder_2": "second text encoder"
          "vae_encoder": "VAE encoder"}
 
 
+# What stands for a network that was not run at full size.
+INSTEAD = {
+    ("lcm", "unet"): "not run alone: Stable Diffusion 1.5's UNet with one linear layer more, and `whole.py` makes pictures of it",
+}
 SAMPLED = ("some of them (`--sample`: TorchScript 14, 17 and 20, dynamo 18 and 20, fp16 by TorchScript, many files, Optimum 17, ORT's "
            "dynamic and QDQ forms): the blocks are those of a network above, of which every one was run")
 
@@ -112,8 +116,8 @@ def full(rows: list, twins: dict, notes: Notes) -> list[str]:
         # In f32 easeld computes an int8 pack with its weights' error alone.
         for row, key, form in ((export, "f32", exact), (export, "int8", percent), (int8, "int8", percent), (int8, "f32", percent)):
             value = getattr(row, key) if row else None
-            missing = notes.of(row.note if row and row.note else "not run yet")
-            line.append(form(value) if value is not None else missing)
+            why = row.note if row and row.note else INSTEAD.get(place, "not run yet")
+            line.append(form(value) if value is not None else notes.of(why))
         lines.append(line)
     return table(["network", "parameters", "fp16 export: easeld f32", "easeld int8", "int8 pack of it: easeld", "its weights alone"],
                  lines)
