@@ -15,6 +15,7 @@ mod tiny;
 #[path = "common/web.rs"]
 mod web;
 
+use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
@@ -346,6 +347,35 @@ fn sigterm_keeps_the_jobs_says_offline_and_exits_in_order() {
     s.daemon.again();
     s.until("running", "succeeded");
     s.until("waiting", "succeeded");
+}
+
+#[test]
+fn requests_that_come_while_it_stops_are_made_at_the_next_start() {
+    const REQUESTS: usize = 12;
+    let mut s = setup(&[]);
+    for round in 0..4_u64 {
+        let port = s.broker.port();
+        let id = move |i| format!("r{round}-{i}");
+        let sender = std::thread::spawn(move || {
+            for i in 0..REQUESTS {
+                let request = json!({"id": id(i), "prompt": "a cat", "steps": 1, "seed": 1});
+                publish(port, GENERATE, request.to_string().as_bytes(), &[]);
+            }
+        });
+        // The stop meets the stream of requests in its middle, each round elsewhere.
+        std::thread::sleep(Duration::from_millis(20 + 15 * round));
+        let (status, _) = s.daemon.terminate();
+        assert!(status.success(), "{status}");
+        sender.join().expect("all were sent");
+        s.daemon.again();
+        let mut missing: HashSet<_> = (0..REQUESTS).map(|i| format!("easel/desk/job/{}", id(i))).collect();
+        while !missing.is_empty() {
+            let ended =
+                |m: &listener::Message| missing.contains(&m.topic) && m.json()["status"] == "succeeded";
+            let ended = s.listener.wait(&format!("end of {missing:?}"), ended);
+            missing.remove(&ended.topic);
+        }
+    }
 }
 
 #[test]

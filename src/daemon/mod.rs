@@ -92,8 +92,8 @@ pub enum DaemonError {
 /// `packs`; the first, of which there has to be one, makes the pictures of those that name none.
 ///
 /// Needs a multi-threaded tokio runtime. Inference runs on one thread of its own. After `shutdown` no job is
-/// accepted, the running one stops between steps and goes on at the next start, as do those that wait (with `[state] jobs =
-/// "memory"` all are cancelled), `offline` is published; all within 10 seconds.
+/// started, the running one stops between steps and goes on at the next start, as do those that wait or still come (with `[state]
+/// jobs = "memory"` all are cancelled, and what comes is rejected), `offline` is published; all within 10 seconds.
 ///
 /// # Errors
 /// [`DaemonError`]. A broker that is absent or refuses us is none: the client keeps trying.
@@ -345,18 +345,19 @@ impl Broker {
 
     /// Lets last statuses out, says `offline` and disconnects.
     async fn stop(self, topics: &Topics) {
-        let Self { client, mut events, deliveries, mut delivered, store, tasks, .. } = self;
+        // Messages that nobody took up stay in `_events` until the client is gone: dropped now, they would be acknowledged. So
+        // the broker keeps them for the session's next connection.
+        let Self { client, events: _events, deliveries, mut delivered, store, tasks, .. } = self;
         drop(deliveries);
         let flushed = async {
-            // Keep both channels moving: a task that waits for their room would never end.
+            // Keep the channel moving: a task that waits for its room would never end.
             let drain = async { while delivered.recv().await.is_some() {} };
-            let listen = async { while events.recv().await.is_some() {} };
             let tasks = async {
                 for task in tasks {
                     let _ = task.await;
                 }
             };
-            tokio::select! { () = tasks => {}, ((), ()) = async { tokio::join!(drain, listen) } => {} }
+            tokio::join!(tasks, drain);
         };
         if timeout(DELIVERY_GRACE, flushed).await.is_err() {
             tracing::warn!("stopping without the broker having taken everything");

@@ -125,7 +125,8 @@ impl Service {
         origin: Origin,
         reply: Option<&Reply>,
     ) -> Result<JobStatus, ErrorBody> {
-        if self.stopping {
+        // What is on disk waits for the next start; its sender may never hear a rejection, or not know what to do with it.
+        if self.stopping && !self.setup.durable {
             return Err(ErrorBody::new("stopping", "the node is stopping; send it again later"));
         }
         let client = origin.client.as_deref().or(reply.map(|reply| reply.topic.as_str())).unwrap_or_default();
