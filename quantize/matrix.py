@@ -37,6 +37,7 @@ from networks import read_config
 
 TIMESTEPS = (999, 500, 20)
 SIDES = {False: 16, True: 64}  # latents of small and full-size UNets; VAEs take half of the full ones
+CALIBRATION = 11  # seed of the inputs on which layers are chosen that stay float
 OTHER_WEIGHTS = ("this exporter read other weights than it was given (Optimum's older transformers does not know the names in a "
                  "CLIPTextModel that transformers 5 wrote, and draws its own); easeld f32 is {:.0e} from ORT on that graph")
 FOLDERS = {"text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2", "unet": "unet", "vae_decoder": "vae",
@@ -57,10 +58,11 @@ class Found:
     ort: float | None = None       # ONNX Runtime on this graph, against the f32 network
     f32: float | None = None       # easeld --compute f32 against ONNX Runtime on this graph
     int8: float | None = None      # easeld against the f32 network
-    noise: float | None = None     # ONNX Runtime on such a graph against itself with its optimizations on
+    noise: float | None = None     # ONNX Runtime against itself: with its optimizations on, or its inputs changed by 1e-5
     same: float | None = None      # easeld against ONNX Runtime on this graph, where a quantizer wrote it
     left: list[str] | None = None  # nodes left to tract
     seconds: float | None = None   # of one int8 call, weights packed
+    share: float | None = None     # bytes of the network's files beside those in f32
     note: str = ""
 
 
@@ -69,11 +71,11 @@ def relative(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
     return norm([a.astype(np.float64) - b for a, b in zip(ours, theirs)]) / norm(theirs)
 
 
-def calls(component: str, config: dict, full: bool) -> list[dict[str, np.ndarray]]:
+def calls(component: str, config: dict, full: bool, seed: int = 7, smaller: int = 1) -> list[dict[str, np.ndarray]]:
     """Inputs: tokens with the end where a prompt has it, latents, pixels."""
-    generator = torch.Generator().manual_seed(7)
-    torch.manual_seed(7)
-    side = SIDES[full]
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    side = SIDES[full] // smaller
     if component.startswith("text_encoder"):
         end = config["eos_token_id"]
         ids = torch.randint(1, end - 2, (2, 77), generator=generator, dtype=torch.int32)
@@ -90,6 +92,12 @@ def calls(component: str, config: dict, full: bool) -> list[dict[str, np.ndarray
     return [{"sample": torch.rand(1, 3, side, side, generator=generator).numpy() * 2 - 1}]
 
 
+def calibration(component: str, config: dict) -> list[dict[str, np.ndarray]]:
+    """Small inputs to choose layers by that stay float; nothing is measured on them."""
+    found = calls(component, config, True, CALIBRATION, 4 if component == "unet" else 2)
+    return found[1:2] if component == "unet" else found  # one time step does
+
+
 def in_ort(path: Path, feeds: list[dict], optimize: bool = True) -> list[np.ndarray]:
     """The output that is compared, of every call."""
     options = ort.SessionOptions()
@@ -101,6 +109,19 @@ def in_ort(path: Path, feeds: list[dict], optimize: bool = True) -> list[np.ndar
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     chosen = compared([entry.name for entry in session.get_outputs()])
     return [session.run([chosen], fit(session, call))[0].astype(np.float32) for call in feeds]
+
+
+def noise(component: str, model: Path, feeds: list[dict], same: list[np.ndarray]) -> float:
+    """How far ONNX Runtime is from itself on a graph that rounds: nobody can be nearer to it than that, but by its very bits."""
+    others = [heart(component, in_ort(model, feeds)), heart(component, in_ort(model, nudged(feeds), optimize=False))]
+    return max(relative(other, same) for other in others)
+
+
+def nudged(feeds: list[dict]) -> list[dict]:
+    """Latents and pixels, each changed by about 1e-5 of itself."""
+    generator = np.random.default_rng(0)
+    change = lambda value: (value * (1 + 1e-5 * generator.standard_normal(value.shape))).astype(value.dtype)  # noqa: E731
+    return [{name: change(value) if value.ndim == 4 else value for name, value in call.items()} for call in feeds]
 
 
 def compared(outputs: list[str]) -> str:
@@ -153,10 +174,12 @@ def measure(found: Found, binary: str, folder: Path, reference: Path | None, fee
     elif reference is None and f32 is not None:
         found.ort = relative(theirs, f32)
     if quantized and not found.full:
-        found.noise = relative(heart(part, in_ort(model, feeds, optimize=True)), same)
+        found.noise = noise(part, model, feeds, same)
     network = theirs if f32 is None or (reference is not None and not quantized) else f32
     gc.collect()
-    if 4 * found.parameters < F32_MAX:
+    if found.variant == "int8-kept":
+        pass  # what its weights cost alone, no table says
+    elif 4 * found.parameters < F32_MAX:
         found.f32 = relative(heart(part, in_easeld(binary, folder, part, feeds, "f32")[0]), same)
     else:
         found.note = "f32 left out: tract would hold more than this machine has"
@@ -216,8 +239,14 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
         folder = work / variant.name
         try:
             if again:
-                reference = make(variant, source, FOLDERS[component], component, folder, base, feeds, args)
-                outputs = measure(found, args.easeld, folder, reference, feeds, f32, variant.quantizer != "")
+                given = calibration(component, config) if variant.quantizer == "kept" else feeds
+                reference = make(variant, source, FOLDERS[component], component, folder, base, given, args)
+                if variant in missing:
+                    outputs = measure(found, args.easeld, folder, reference, feeds, f32, variant.quantizer != "")
+                else:  # others are compared with it
+                    outputs = heart(component, in_ort(reference or folder / component / "model.onnx", feeds))
+                if variant.quantizer and args.full:
+                    found.share = size(folder / component) / (2 * size(base / component))  # the base is in halves
                 f32 = outputs if f32 is None else f32
                 if found.ort is not None and found.ort > 1:
                     found.int8, found.note = None, OTHER_WEIGHTS.format(found.f32)
@@ -232,6 +261,10 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
             shutil.rmtree(folder, ignore_errors=True)
         bar.update()
     shutil.rmtree(work, ignore_errors=True)
+
+
+def size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if ".onnx" in file.name)
 
 
 def count(folder: Path) -> int:

@@ -51,6 +51,10 @@ def exact(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-")
 
 
+def near(value: float) -> str:
+    return percent(value) if value >= 1e-3 else exact(value)
+
+
 def percent(value: float) -> str:
     return f"{value:.1%}" if value < 0.0995 else f"{value:.0%}"
 
@@ -66,9 +70,10 @@ def cell(rows: list, wanted: list[str], notes: Notes, quantized: bool) -> str:
         marks.add(notes.of(SAMPLED))
     if not done:
         return " ".join(sorted(marks))
-    worst = lambda key: max(value for value in (getattr(row, key) for row in done) if value is not None)  # noqa: E731
+    worst = lambda key: max((value for value in (getattr(row, key) for row in done) if value is not None), default=None)  # noqa: E731
     if quantized:
-        text = f"{percent(worst('int8'))}, ORT {percent(worst('ort'))}; {percent(worst('same'))}"
+        own = "itself" if worst("noise") is None else percent(worst("noise"))
+        text = f"{percent(worst('int8'))}, ORT {percent(worst('ort'))}; {near(worst('f32'))} of {own}"
     else:
         text = f"{exact(worst('f32'))}, {percent(worst('int8'))}"
     return " ".join([text, *sorted(marks)])
@@ -118,9 +123,14 @@ def full(rows: list, twins: dict, notes: Notes) -> list[str]:
             value = getattr(row, key) if row else None
             why = row.note if row and row.note else INSTEAD.get(place, "not run yet")
             line.append(form(value) if value is not None else notes.of(why))
+        kept = mine.get("int8-kept")
+        if kept and kept.int8 is not None:
+            line += [percent(kept.int8), f"{kept.share:.3f}"]
+        else:
+            line += [notes.of(kept.note) if kept and kept.note else "", ""]
         lines.append(line)
-    return table(["network", "parameters", "fp16 export: easeld f32", "easeld int8", "int8 pack of it: easeld", "its weights alone"],
-                 lines)
+    return table(["network", "parameters", "fp16 export: easeld f32", "easeld int8", "int8 pack of it: easeld", "its weights alone",
+                  "layers kept for 3%: easeld", "bytes / f32"], lines)
 
 
 def write(path: Path, rows: list, twins) -> None:
@@ -131,7 +141,8 @@ def write(path: Path, rows: list, twins) -> None:
              "against the f32 network.", "",
              *small(rows, twins(False), EXPORTS, notes, False), "",
              "The same networks as quantizers leave them: easeld in int8 and ONNX Runtime (ORT) against the f32 network; then easeld "
-             "against ORT on the same graph.", "",
+             "in the graph's own arithmetic (`--compute f32`) against ORT on the same graph, of how far ORT is from itself there "
+             "when its optimizations are on or its inputs change by a hundred-thousandth.", "",
              *small(rows, twins(False), QUANTIZED, notes, True), "",
              "### Full size", "", "Relative errors to the f32 network in ONNX Runtime.", "", *full(rows, twins(True), notes), ""]
     lines += notes.lines()

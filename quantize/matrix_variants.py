@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 
 import export
+import networks
 import quantize
+import sensitivity
 from to_onnx import OPSETS, Options
 
 
@@ -38,6 +40,8 @@ FIRST = Variant("torchscript-17")
 QUANTIZERS = ("ours", "easeld", "ort-dynamic", "ort-dynamic-u8", "ort-qdq", "ort-qoperator", "nbits-4", "nbits-8")
 
 
+# Of the target, since calibration inputs are not those that are measured.
+MARGIN = 0.92
 # Enough of a network whose blocks are those of another that was run in every way.
 SAMPLE = {"torchscript-17", "torchscript-14", "torchscript-20", "dynamo-18", "dynamo-20", "torchscript-17-fp16", "external-many",
           "optimum-17", "ours", "easeld", "ort-dynamic", "ort-qdq", "nbits-4"}
@@ -48,7 +52,8 @@ def variants(full: bool, optimum: bool, component: str, sample: bool = False) ->
     if sample:
         return [variant for variant in variants(full, optimum, component) if full or variant.name in SAMPLE]
     if full:
-        chosen = [Variant("torchscript-17-fp16", half=True), Variant("int8", half=True, quantizer="ours")]
+        chosen = [Variant("torchscript-17-fp16", half=True), Variant("int8", half=True, quantizer="ours"),
+                  Variant("int8-kept", half=True, quantizer="kept")]
         return chosen
     found = [FIRST]
     found += [Variant(f"torchscript-{opset}", opset=opset) for opset in OPSETS["torchscript"] if opset != FIRST.opset]
@@ -66,6 +71,10 @@ def make(variant: Variant, source: Path, part: str, component: str, folder: Path
     """Writes folder/component/model.onnx; returns the same graph in f32, where it is one of halves."""
     out = folder / component
     out.mkdir(parents=True, exist_ok=True)
+    if variant.quantizer == "kept":
+        kept = quantize.Recipe(keep_float=(*quantize.FLOAT, *sensitive(source / part, component, feeds)))
+        quantize.quantize_file(base / component / "model.onnx", out / "model.onnx", kept, {})
+        return widened(base / component, folder)
     with quiet():
         if variant.quantizer:
             of_quantizer(variant.quantizer, (base or folder) / component, out, feeds, args)
@@ -82,6 +91,32 @@ def make(variant: Variant, source: Path, part: str, component: str, folder: Path
     if variant.quantizer:
         return widened(base / component, folder)
     return widened(out, folder)
+
+
+def sensitive(folder: Path, component: str, feeds: list[dict]) -> tuple[str, ...]:
+    """The layers that have to stay float for quantize.py's target, found on inputs that nothing is measured on."""
+    import torch
+
+    if component == "unet":
+        wrapped = networks.UnetXl if networks.read_config(folder).get("addition_embed_type") else networks.Unet
+        model = networks.load_unet(folder)
+    elif component.startswith("text_encoder"):
+        model, wrapped = networks.load_text_encoder(folder), networks.TextEncoder
+    else:
+        model, wrapped = networks.load_vae(folder), networks.VaeDecoder if component == "vae_decoder" else networks.VaeEncoder
+    network = wrapped(model.float().eval())
+    tensors = [{name: torch.from_numpy(value) for name, value in call.items()} for call in feeds]
+
+    def run() -> torch.Tensor:
+        outputs = [network(**call) for call in tensors]
+        outputs = [output[0] if isinstance(output, tuple) else output for output in outputs]
+        means = [output.chunk(2, 1)[0] for output in outputs] if component == "vae_encoder" else outputs
+        return torch.cat(means)
+
+    part = {"vae_decoder": "decoder.", "vae_encoder": "encoder."}.get(component, "")
+    layers = {name: layer for name, layer in sensitivity.quantizable(model).items() if name.startswith(part)}
+    found = sensitivity.table(run, layers, component)
+    return quantize.sensitive(found["layers"], MARGIN * quantize.TARGET)
 
 
 def widened(model: Path, folder: Path) -> Path:

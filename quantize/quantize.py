@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,8 @@ from to_onnx import PAGE, PROTOBUF_MAX, tensor_bytes, tensor_raw
 # which see pixels or latents directly, the tiny 1x1 convolutions around the latents, and the
 # embedding of the time step, which all other layers depend on.
 FLOAT = ("conv_in", "conv_out", "quant_conv", "time_embedding")
+# What a network may lose where sensitivity.py has found what its layers cost.
+TARGET = 0.03
 SMALLEST = 1024  # weights; below this int8 saves nothing, nor does half precision
 CLIPS = (1.0, 0.98, 0.96, 0.93, 0.9, 0.86, 0.82)  # shares of the largest value tried as the range
 HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -139,6 +141,11 @@ def values_of(tensor: TensorProto, folder: Path) -> np.ndarray:
     return values.astype(np.float32) if tensor.data_type in HALVES else values
 
 
+def paths(node: str, weight: str) -> tuple[str, str]:
+    """A layer's names: as the graph has them, and as PyTorch does ("/mid_block/attn1/to_q/MatMul" is mid_block.attn1.to_q)."""
+    return f"{node}/{weight}", node.replace("/", ".").removeprefix(".")
+
+
 def quantizable(graph: onnx.GraphProto, keep_float: tuple[str, ...]) -> dict[str, int]:
     """Initializer -> its output-channel axis, for every weight that becomes int8."""
     dims = {tensor.name: tensor for tensor in graph.initializer}
@@ -151,7 +158,7 @@ def quantizable(graph: onnx.GraphProto, keep_float: tuple[str, ...]) -> dict[str
         axis = weight_axis(node)
         name = node.input[1] if axis is not None else ""
         tensor = dims.get(name)
-        if tensor is None or any(part in f"{node.name}/{name}" for part in keep_float) or users[name] != 1:
+        if tensor is None or any(part in path for part in keep_float for path in paths(node.name, name)) or users[name] != 1:
             continue
         floats = tensor.data_type in {TensorProto.FLOAT, *HALVES}
         if floats and len(tensor.dims) >= 2 and np.prod(tensor.dims) >= SMALLEST:
@@ -261,7 +268,8 @@ def quantize_file(path: Path, out: Path, recipe: Recipe, factors: dict) -> int:
     return count
 
 
-def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe()) -> None:
+def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe(), kept: dict[str, tuple[str, ...]] | None = None) -> None:
+    """Every network of a pack; `kept` names further layers of a component that stay float."""
     target.mkdir(parents=True, exist_ok=True)
     state = target / ".quantize.json"
     done = json.loads(state.read_text()) if state.is_file() else {}
@@ -274,24 +282,30 @@ def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe()) -> None
         if path.suffix != ".onnx":
             shutil.copy(path, out)
             continue
-        name, of = relative.as_posix(), stamp(path, recipe)
+        own = replace(recipe, keep_float=(*recipe.keep_float, *(kept or {}).get(relative.parent.name, ())))
+        name, of = relative.as_posix(), stamp(path, own)
         if done.get(name, {}).get("of") == of and out.is_file():
             print(f"{name}: done before")
             continue
         factors = smooth.factors(source, path, recipe.smooth) if recipe.smooth is not None else {}
-        count = quantize_file(path, out, recipe, factors)
+        count = quantize_file(path, out, own, factors)
         sizes = [sum(f.stat().st_size for f in file.parent.iterdir() if ".onnx" in f.name or f.suffix == ".data") for file in (path, out)]
         print(f"{name}: {count / 1e6:.2f} M weights int8, {sizes[0] / 1e6:.2f} -> {sizes[1] / 1e6:.2f} MB"
-              + f", {len(factors)} smoothed" * bool(factors))
+              + f", {len(factors)} smoothed" * bool(factors) + f", {len(own.keep_float) - len(FLOAT)} layers kept" * (own.keep_float != FLOAT))
         done[name] = {"of": of}
         state.write_text(json.dumps(done, indent=1) + "\n")
 
 
-def sensitive(path: Path, threshold: float) -> tuple[str, ...]:
-    """Layers that sensitivity.py found to cost more than `threshold` each."""
-    tables = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(sorted({name for table in tables.values() for name, error in table.items()
-                         if error > threshold and not name.startswith("all")}))
+def sensitive(rows: dict[str, dict], target: float) -> tuple[str, ...]:
+    """Layers to keep in float so that the others together stay below `target`: those that save most error for their weights."""
+    left = sum(row["error"] ** 2 for row in rows.values())
+    kept = []
+    for name, row in sorted(rows.items(), key=lambda item: -(item[1]["error"] ** 2) / item[1]["weights"]):
+        if left <= target**2:
+            break
+        kept.append(name)
+        left -= row["error"] ** 2
+    return tuple(sorted(kept))
 
 
 def main() -> None:
@@ -301,15 +315,17 @@ def main() -> None:
     parser.add_argument("--keep-float", nargs="+", default=[], metavar="NAME",
                         help=f"layers that stay float, by a part of their name, beside {', '.join(FLOAT)}")
     parser.add_argument("--sensitivity", type=Path, metavar="FILE",
-                        help="what sensitivity.py --json wrote: layers whose error is above --threshold stay float")
-    parser.add_argument("--threshold", type=float, default=0.02, help="relative error of one layer alone [default: 0.02]")
+                        help="what sensitivity.py --json wrote: as many layers stay float as --target-error takes")
+    parser.add_argument("--target-error", type=float, default=TARGET, metavar="SHARE",
+                        help=f"of a network's output, weights and the engine's 8-bit activations together [{TARGET}]")
     parser.add_argument("--smooth", type=float, nargs="?", const=smooth.ALPHA, metavar="ALPHA",
                         help=f"move outliers of layer norms into the weights behind them, so much of them [{smooth.ALPHA}]")
     parser.add_argument("--float32", action="store_true", help="store what stays float in f32")
     args = parser.parse_args()
-    found = sensitive(args.sensitivity, args.threshold) if args.sensitivity else ()
-    recipe = Recipe((*FLOAT, *args.keep_float, *found), not args.float32, args.smooth)
-    quantize_pack(args.source, args.target, recipe)
+    recipe = Recipe((*FLOAT, *args.keep_float), not args.float32, args.smooth)
+    tables = json.loads(args.sensitivity.read_text(encoding="utf-8")) if args.sensitivity else {}
+    kept = {component: sensitive(found["layers"], args.target_error) for component, found in tables.items()}
+    quantize_pack(args.source, args.target, recipe, kept)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,34 @@
 """Measures what quantizing each layer alone costs, to decide which layers stay float.
 
-    python quantize/sensitivity.py DIFFUSERS_FOLDER [--json FILE] [--components unet vae]
+    python quantize/sensitivity.py DIFFUSERS_FOLDER --json table.json [--components unet vae text_encoder]
+    python quantize/quantize.py onnx-fp32 my-model --sensitivity table.json --target-error 0.03
 
-For every convolution and linear layer in turn, its weights are rounded to s8 with one scale per output
-channel (as quantize.py does) and its inputs to s8 with one scale per token or pixel, found at run time (as
-the engine does); everything else stays float. The error is |changed - float| / |float| (Euclidean norms) of
-the component's output: the UNet on noisy latents at several timesteps of a real denoising run, the VAE on
-what that run ends with. A last line quantizes all layers but those in quantize.FLOAT together.
+For every convolution and linear layer in turn, its weights are rounded to s8 with one scale per output channel (as quantize.py
+does) and its inputs to 8 bits between the least and the largest value of each token or pixel (as the engine does at run time);
+everything else stays float. Layers of one kind in the blocks of one transformer are rounded together, and share what that costs.
+The error is |changed - float| / |float| (Euclidean norms) of the component's output: the UNet on noisy latents at several
+time steps of a real denoising run, the VAE on what that run ends with, text encoders on a few prompts.
+
+Errors of layers that have nothing to do with each other add up as squares do: quantize.py keeps in float, least weights first,
+what it takes to have the root of the rest's squares below the target. A last line of the table rounds everything together.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Callable
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import nn
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from networks import load_unet, load_vae
 from quantize import FLOAT, SMALLEST, channel_scales
 
 PROMPTS = ["a cat on a blue background", "rocket next to star on black", "a panda above a cake", "an owl"]
@@ -29,9 +36,10 @@ STEPS, GUIDANCE = 8, 3.0
 
 
 def round_tokens(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """s8 values with one symmetric scale for every position, over the channels on `axis`."""
-    scale = x.abs().amax(axis, keepdim=True).clamp(min=1e-12) / 127
-    return (x / scale).round().clamp(-127, 127) * scale
+    """256 values between the least and the largest of every position, over the channels on `axis`."""
+    least, largest = x.amin(axis, keepdim=True), x.amax(axis, keepdim=True)
+    scale = ((largest - least) / 255).clamp(min=1e-12)
+    return ((x - least) / scale).round() * scale + least
 
 
 def round_weight(weight: torch.Tensor) -> torch.Tensor:
@@ -59,17 +67,15 @@ def quantized(layers: list[nn.Module]):
 
 def quantizable(module: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in module.named_modules()
-            if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.numel() >= SMALLEST}
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.numel() >= SMALLEST
+            and not any(part in name for part in FLOAT)}
 
 
 @torch.no_grad()
 def denoise(folder: Path, unet: UNet2DConditionModel) -> tuple[list[tuple], torch.Tensor]:
     """(inputs of the UNet at each step of a guided run, final scaled latents)."""
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
-    ids = tokenizer([""] * len(PROMPTS) + PROMPTS, padding="max_length", max_length=77, truncation=True,
-                    return_tensors="pt").input_ids
-    states = text(input_ids=ids).last_hidden_state
+    states = text(input_ids=token_ids(folder, [""] * len(PROMPTS) + PROMPTS)).last_hidden_state
     scheduler = DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler")
     scheduler.set_timesteps(STEPS)
     shape = (len(PROMPTS), unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
@@ -82,50 +88,66 @@ def denoise(folder: Path, unet: UNet2DConditionModel) -> tuple[list[tuple], torc
     return inputs, x
 
 
+def token_ids(folder: Path, prompts: list[str]) -> torch.Tensor:
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    return tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+
+
 @torch.no_grad()
-def table(run, layers: dict[str, nn.Module], title: str) -> dict[str, float]:
-    """Relative error of run() with each layer quantized alone, and with all that are not kept float."""
+def table(run: Callable[[], torch.Tensor], layers: dict[str, nn.Module], title: str) -> dict:
+    """What run() gives away with each layer quantized alone: {"layers": {name: {"error", "weights"}}, "together": error}."""
     clean = run()
-    error = lambda: float((run() - clean).norm() / clean.norm())  # noqa: E731
+
+    def error(changed: list[nn.Module]) -> float:
+        with quantized(changed):
+            return float((run() - clean).norm() / clean.norm())
+
+    kinds: dict[str, list[str]] = {}
+    for name in layers:
+        kinds.setdefault(re.sub(r"transformer_blocks\.\d+\.", "transformer_blocks.*.", name), []).append(name)
     found = {}
-    for name, layer in tqdm(layers.items(), desc=title):
-        with quantized([layer]):
-            found[name] = error()
-    with quantized([layer for name, layer in layers.items() if not any(part in name for part in FLOAT)]):
-        found["all but quantize.FLOAT"] = error()
-    with quantized(list(layers.values())):
-        found["all"] = error()
-    return found
+    for names in tqdm(kinds.values(), desc=title):
+        each = error([layers[name] for name in names]) / len(names) ** 0.5
+        found |= {name: {"error": each, "weights": layers[name].weight.numel()} for name in names}
+    return {"layers": found, "together": error(list(layers.values()))}
 
 
-def measure(folder: Path, components: list[str]) -> dict[str, dict[str, float]]:
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet").float().eval()
-    vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
+def measure(folder: Path, components: list[str]) -> dict[str, dict]:
+    found = {}
+    if "text_encoder" in components:
+        text = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
+        ids = token_ids(folder, PROMPTS)
+        found["text_encoder"] = table(lambda: text(input_ids=ids).last_hidden_state, quantizable(text), "text_encoder")
+    unet, vae = load_unet(folder / "unet").float().eval(), load_vae(folder / "vae").float().eval()
     inputs, final = denoise(folder, unet)
-    found = {}
     if "unet" in components:
         found["unet"] = table(lambda: torch.cat([unet(*i).sample for i in inputs[::3]]), quantizable(unet), "unet")
     if "vae" in components:
         latents = final / vae.config.scaling_factor
-        decoder = {f"decoder.{k}": v for k, v in quantizable(vae.decoder).items()}
-        found["vae_decoder"] = table(lambda: vae.decode(latents).sample, decoder, "vae_decoder")
+        with torch.no_grad():
+            pixels = vae.decode(latents).sample
+        for name, run in (("vae_decoder", lambda: vae.decode(latents).sample), ("vae_encoder", lambda: vae.encode(pixels)[0].mean)):
+            part = name.removeprefix("vae_")
+            layers = {f"{part}.{key}": layer for key, layer in quantizable(getattr(vae, part)).items()}
+            found[name] = table(run, layers, name)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="diffusers folder")
-    parser.add_argument("--components", nargs="+", choices=("unet", "vae"), default=["unet", "vae"])
+    parser.add_argument("--components", nargs="+", choices=("unet", "vae", "text_encoder"), default=["unet", "vae", "text_encoder"])
     parser.add_argument("--json", type=Path, help="write the whole table here")
     parser.add_argument("--worst", type=int, default=20, help="layers printed for each component")
     args = parser.parse_args()
     found = measure(args.source, args.components)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for component, errors in found.items():
-        print(f"\n| {component} | relative error |\n| --- | --- |")
-        for name, error in sorted(errors.items(), key=lambda item: -item[1])[: args.worst + 2]:
-            print(f"| {name} | {error:.5f} |")
+        print(f"\n| {component} | relative error | weights |\n| --- | ---: | ---: |")
+        for name, row in sorted(errors["layers"].items(), key=lambda item: -item[1]["error"])[: args.worst]:
+            print(f"| {name} | {row['error']:.5f} | {row['weights']} |")
+        print(f"| all together | {errors['together']:.5f} | |")
 
 
 if __name__ == "__main__":

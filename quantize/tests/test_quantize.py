@@ -96,9 +96,30 @@ def test_what_is_done_is_not_done_again(exported, tmp_path, capsys):
     assert "done before" not in capsys.readouterr().out, "another recipe"
 
 
-def test_layers_that_sensitivity_found_stay_float(tmp_path):
-    (tmp_path / "table.json").write_text(json.dumps({"unet": {"mid_block.attentions.0.proj_in": 0.2, "conv_out": 0.01, "all": 0.9}}))
-    assert quantize.sensitive(tmp_path / "table.json", 0.1) == ("mid_block.attentions.0.proj_in",)
+def test_the_cheapest_layers_stay_float_until_the_rest_is_below_the_target():
+    rows = {"small": {"error": 0.03, "weights": 100}, "large": {"error": 0.03, "weights": 10_000}, "calm": {"error": 0.01, "weights": 1}}
+    assert quantize.sensitive(rows, 0.05) == ()
+    assert quantize.sensitive(rows, 0.04) == ("calm", "small")
+    assert quantize.sensitive(rows, 0.01) == ("calm", "large", "small")
+
+
+def test_a_pack_keeps_to_the_error_that_was_asked_for(folders, exported, tmp_path):
+    """From checkpoint to pack: the table's names are found in the graph again, convolutions and linear layers."""
+    said = script("sensitivity.py", folders("sd15"), "--components", "vae", "text_encoder", "--json", tmp_path / "table.json")
+    assert said.returncode == 0, said.stderr
+    tables = json.loads((tmp_path / "table.json").read_text())
+    pack = shutil.copytree(exported("sd15"), tmp_path / "onnx", ignore=shutil.ignore_patterns("unet"))
+    count = lambda path: sum(node.op_type == "DequantizeLinear" for node in onnx.load(str(path / "model.onnx")).graph.node)  # noqa: E731
+    alone = {component: sum(row["error"] ** 2 for row in found["layers"].values()) ** 0.5 for component, found in tables.items()}
+    target = 0.7 * min(alone.values())
+    for name, target in (("all", 1.0), ("some", target)):
+        said = script("quantize.py", pack, tmp_path / name, "--sensitivity", tmp_path / "table.json", "--target-error", str(target))
+        assert said.returncode == 0, said.stderr
+    for component, found in tables.items():
+        assert 0.5 * alone[component] < found["together"] < 2 * alone[component], "errors add up as squares do"
+        kept = quantize.sensitive(found["layers"], target)
+        assert kept, component
+        assert count(tmp_path / "all" / component) - count(tmp_path / "some" / component) == len(kept), component
 
 
 @pytest.mark.parametrize("opset", [14, 17], ids=["decomposed", "operator"])

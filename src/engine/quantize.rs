@@ -26,8 +26,8 @@ use super::weights::Order;
 /// Networks with more bytes of tensors than this get them in a file of their own, `model.onnx_data`: protobuf ends at 2 GiB,
 /// and readers hold a whole message.
 const INLINE_MAX: u64 = 64 << 20;
-/// Floats of fewer numbers stay as they are: nothing is gained, and shapes are computed from some of them.
-const HALVED_MIN: usize = 1024;
+/// Floats of fewer numbers stay as they are, weights included: nothing is gained, and shapes are computed from some of them.
+const SMALLEST: usize = 1024;
 /// Tensors in a file of their own begin on multiples of this.
 const ALIGNMENT: u64 = 64;
 
@@ -109,7 +109,8 @@ fn network(path: &Path, to: &Path, on: &mut dyn FnMut(u64)) -> anyhow::Result<us
         let name = tensor.name.clone();
         let bytes = skeleton.bytes_of(index);
         let floats = skeleton.floats(index, &tensor).with_context(|| format!("weight '{name}'"))?;
-        let order = orders.get(&name).filter(|order| packing::is_worth_int8(order));
+        let worth = |order: &&Order| order.len() >= SMALLEST && packing::is_worth_int8(order);
+        let order = orders.get(&name).filter(worth);
         match (floats, order) {
             (Some(floats), Some(order)) => {
                 ensure!(floats.len() == order.len(), "weight '{name}' has {} numbers", floats.len());
@@ -145,7 +146,7 @@ fn network(path: &Path, to: &Path, on: &mut dyn FnMut(u64)) -> anyhow::Result<us
 }
 
 fn is_halved(floats: &[f32]) -> bool {
-    floats.len() >= HALVED_MIN && floats.iter().all(|value| value.abs() <= f16::MAX.to_f32())
+    floats.len() >= SMALLEST && floats.iter().all(|value| value.abs() <= f16::MAX.to_f32())
 }
 
 /// Puts down codes and scales; the node makes the weight of them under its old name.
@@ -231,7 +232,7 @@ impl Sink {
             data_type: data_type as i32,
             ..TensorProto::default()
         };
-        let Some((file, location)) = self.beside.as_mut().filter(|_| bytes.len() >= HALVED_MIN) else {
+        let Some((file, location)) = self.beside.as_mut().filter(|_| bytes.len() >= SMALLEST) else {
             return Ok(TensorProto { raw_data: bytes, ..tensor });
         };
         let offset = self.written.next_multiple_of(ALIGNMENT);
