@@ -115,8 +115,7 @@ def sensitive(folder: Path, component: str, feeds: list[dict]) -> tuple[str, ...
 
     part = {"vae_decoder": "decoder.", "vae_encoder": "encoder."}.get(component, "")
     layers = {name: layer for name, layer in sensitivity.quantizable(model).items() if name.startswith(part)}
-    found = sensitivity.table(run, layers, component)
-    return quantize.sensitive(found["layers"], MARGIN * quantize.TARGET)
+    return tuple(sensitivity.table(run, layers, component, MARGIN * sensitivity.TARGET)["keep"])
 
 
 def widened(model: Path, folder: Path) -> Path:

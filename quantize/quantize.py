@@ -32,8 +32,6 @@ from to_onnx import PAGE, PROTOBUF_MAX, tensor_bytes, tensor_raw
 # which see pixels or latents directly, the tiny 1x1 convolutions around the latents, and the
 # embedding of the time step, which all other layers depend on.
 FLOAT = ("conv_in", "conv_out", "quant_conv", "time_embedding")
-# What a network may lose where sensitivity.py has found what its layers cost.
-TARGET = 0.03
 SMALLEST = 1024  # weights; below this int8 saves nothing, nor does half precision
 CLIPS = (1.0, 0.98, 0.96, 0.93, 0.9, 0.86, 0.82)  # shares of the largest value tried as the range
 HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -296,18 +294,6 @@ def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe(), kept: d
         state.write_text(json.dumps(done, indent=1) + "\n")
 
 
-def sensitive(rows: dict[str, dict], target: float) -> tuple[str, ...]:
-    """Layers to keep in float so that the others together stay below `target`: those that save most error for their weights."""
-    left = sum(row["error"] ** 2 for row in rows.values())
-    kept = []
-    for name, row in sorted(rows.items(), key=lambda item: -(item[1]["error"] ** 2) / item[1]["weights"]):
-        if left <= target**2:
-            break
-        kept.append(name)
-        left -= row["error"] ** 2
-    return tuple(sorted(kept))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="fp32 or fp16 ONNX folder")
@@ -315,16 +301,14 @@ def main() -> None:
     parser.add_argument("--keep-float", nargs="+", default=[], metavar="NAME",
                         help=f"layers that stay float, by a part of their name, beside {', '.join(FLOAT)}")
     parser.add_argument("--sensitivity", type=Path, metavar="FILE",
-                        help="what sensitivity.py --json wrote: as many layers stay float as --target-error takes")
-    parser.add_argument("--target-error", type=float, default=TARGET, metavar="SHARE",
-                        help=f"of a network's output, weights and the engine's 8-bit activations together [{TARGET}]")
+                        help="what sensitivity.py --json wrote: the layers that it says stay float")
     parser.add_argument("--smooth", type=float, nargs="?", const=smooth.ALPHA, metavar="ALPHA",
                         help=f"move outliers of layer norms into the weights behind them, so much of them [{smooth.ALPHA}]")
     parser.add_argument("--float32", action="store_true", help="store what stays float in f32")
     args = parser.parse_args()
     recipe = Recipe((*FLOAT, *args.keep_float), not args.float32, args.smooth)
     tables = json.loads(args.sensitivity.read_text(encoding="utf-8")) if args.sensitivity else {}
-    kept = {component: sensitive(found["layers"], args.target_error) for component, found in tables.items()}
+    kept = {component: tuple(found["keep"]) for component, found in tables.items()}
     quantize_pack(args.source, args.target, recipe, kept)
 
 

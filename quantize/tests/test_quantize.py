@@ -97,29 +97,29 @@ def test_what_is_done_is_not_done_again(exported, tmp_path, capsys):
 
 
 def test_the_cheapest_layers_stay_float_until_the_rest_is_below_the_target():
+    from sensitivity import cheapest
+
     rows = {"small": {"error": 0.03, "weights": 100}, "large": {"error": 0.03, "weights": 10_000}, "calm": {"error": 0.01, "weights": 1}}
-    assert quantize.sensitive(rows, 0.05) == ()
-    assert quantize.sensitive(rows, 0.04) == ("calm", "small")
-    assert quantize.sensitive(rows, 0.01) == ("calm", "large", "small")
+    assert cheapest(rows, 0.05) == []
+    assert cheapest(rows, 0.04) == ["calm", "small"]
+    assert cheapest(rows, 0.01) == ["calm", "large", "small"]
 
 
 def test_a_pack_keeps_to_the_error_that_was_asked_for(folders, exported, tmp_path):
     """From checkpoint to pack: the table's names are found in the graph again, convolutions and linear layers."""
-    said = script("sensitivity.py", folders("sd15"), "--components", "vae", "text_encoder", "--json", tmp_path / "table.json")
+    source, target, table = folders("sd15"), 0.004, tmp_path / "table.json"
+    said = script("sensitivity.py", source, "--components", "vae", "text_encoder", "--target-error", target, "--json", table)
     assert said.returncode == 0, said.stderr
-    tables = json.loads((tmp_path / "table.json").read_text())
+    tables = json.loads(table.read_text())
     pack = shutil.copytree(exported("sd15"), tmp_path / "onnx", ignore=shutil.ignore_patterns("unet"))
-    count = lambda path: sum(node.op_type == "DequantizeLinear" for node in onnx.load(str(path / "model.onnx")).graph.node)  # noqa: E731
-    alone = {component: sum(row["error"] ** 2 for row in found["layers"].values()) ** 0.5 for component, found in tables.items()}
-    target = 0.7 * min(alone.values())
-    for name, target in (("all", 1.0), ("some", target)):
-        said = script("quantize.py", pack, tmp_path / name, "--sensitivity", tmp_path / "table.json", "--target-error", str(target))
+    for name, more in (("all", []), ("some", ["--sensitivity", table])):
+        said = script("quantize.py", pack, tmp_path / name, *more)
         assert said.returncode == 0, said.stderr
+    count = lambda path: sum(node.op_type == "DequantizeLinear" for node in onnx.load(str(path / "model.onnx")).graph.node)  # noqa: E731
+    assert set(tables) == {"text_encoder", "vae_decoder", "vae_encoder"}
     for component, found in tables.items():
-        assert 0.5 * alone[component] < found["together"] < 2 * alone[component], "errors add up as squares do"
-        kept = quantize.sensitive(found["layers"], target)
-        assert kept, component
-        assert count(tmp_path / "all" / component) - count(tmp_path / "some" / component) == len(kept), component
+        assert found["rest"] <= target < found["together"] and found["keep"], (component, found["rest"], found["together"])
+        assert count(tmp_path / "all" / component) - count(tmp_path / "some" / component) == len(found["keep"]), component
 
 
 @pytest.mark.parametrize("opset", [14, 17], ids=["decomposed", "operator"])
