@@ -95,25 +95,27 @@ fn accepted_jobs_survive_kill_9_and_ended_ones_are_answered() {
 
 #[test]
 fn a_result_waits_for_its_broker_over_a_crash() {
-    let mut s = setup(&[]);
-    s.ask(&json!({"id": "first", "prompt": "a fox", "seed": 1, "steps": 1}));
-    let first = s.until("first", "succeeded");
-    s.set("paused", "ON");
-    s.listener.word("easel/desk/state", "paused");
-    s.ask(&json!({"id": "late", "prompt": "a fox", "seed": 1, "steps": 1}));
-    s.until("late", "queued");
-    // The broker is gone before the picture is made, and the process dies before the broker is back.
-    s.set("paused", "OFF");
-    s.broker.stop();
+    // Long enough that the broker is gone before the picture is made; the process dies before the broker is back.
+    let request = |id: &str| json!({"id": id, "prompt": "a fox", "seed": 1, "steps": 60}).to_string();
+    let mut broker = Mosquitto::start();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    let mut daemon = Daemon::start(&broker.url(), &[]);
+    listener.word("easel/desk/state", "idle");
+    publish(broker.port(), GENERATE, request("first").as_bytes(), &[]);
+    let first = listener.word("easel/desk/job/first", "succeeded");
+    publish(broker.port(), GENERATE, request("late").as_bytes(), &[]);
+    listener.word("easel/desk/job/late", "running");
+    broker.stop();
+    assert_eq!(daemon.log().matches("pictures made").count(), 1, "the broker went too late");
     let until = std::time::Instant::now() + mosquitto::PATIENCE;
-    while s.daemon.log().matches("pictures made").count() < 2 && std::time::Instant::now() < until {
+    while daemon.log().matches("pictures made").count() < 2 && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
     std::thread::sleep(Duration::from_millis(500));
-    s.daemon.kill();
-    s.broker.run();
-    let listener = Listener::start(s.broker.port(), "easel/desk/#", &[]);
-    s.daemon.again();
+    daemon.kill();
+    broker.run();
+    let listener = Listener::start(broker.port(), "easel/desk/#", &[]);
+    daemon.again();
     let image = listener.on("easel/desk/image").payload;
     let late = listener.word("easel/desk/job/late", "succeeded");
     assert_eq!(late["image"]["sha256"], first["image"]["sha256"]);
