@@ -23,16 +23,18 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DiffusionPipeline
 from torch import nn
 from tqdm import tqdm
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
-from networks import load_unet, load_vae
 from quantize import FLOAT, SMALLEST, channel_scales
 
 PROMPTS = ["a cat on a blue background", "rocket next to star on black", "a panda above a cake", "an owl"]
 STEPS, GUIDANCE = 8, 3.0
+# UNets of more parameters are measured on one prompt, one time step and latents of this side: half an hour for Stable
+# Diffusion 1.5's on two cores.
+LARGE, LARGE_SIDE = 100_000_000, 32
 TARGET = 0.03
 # Choices that are measured before the last one is taken as it is.
 TRIES = 5
@@ -51,20 +53,26 @@ def round_weight(weight: torch.Tensor) -> torch.Tensor:
     return ((rows / scale).round().clamp(-127, 127) * scale).view_as(weight)
 
 
+def compact(weight: torch.Tensor) -> torch.Tensor:
+    """In halves where nothing is lost, as of most checkpoints: SDXL's UNet twice over in f32 is 20 GB."""
+    half = weight.half()
+    return half if torch.equal(half.float(), weight) else weight
+
+
 @contextmanager
 def quantized(layers: list[nn.Module]):
     """Within it the layers compute with rounded weights and inputs."""
     kept, hooks = [], []
     for layer in layers:
         axis = 1 if isinstance(layer, nn.Conv2d) else -1
-        kept.append(layer.weight.data)
+        kept.append(compact(layer.weight.data))
         layer.weight.data = round_weight(layer.weight)
         hooks.append(layer.register_forward_pre_hook(lambda _, args, axis=axis: (round_tokens(args[0], axis), *args[1:])))
     try:
         yield
     finally:
         for layer, weight, hook in zip(layers, kept, hooks):
-            layer.weight.data = weight
+            layer.weight.data = weight.float()
             hook.remove()
 
 
@@ -75,25 +83,22 @@ def quantizable(module: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def denoise(folder: Path, unet: UNet2DConditionModel) -> tuple[list[tuple], torch.Tensor]:
-    """(inputs of the UNet at each step of a guided run, final scaled latents)."""
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
-    states = text(input_ids=token_ids(folder, [""] * len(PROMPTS) + PROMPTS)).last_hidden_state
-    scheduler = DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler")
-    scheduler.set_timesteps(STEPS)
-    shape = (len(PROMPTS), unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
-    inputs = []
-    for t in scheduler.timesteps:
-        inputs.append((torch.cat([x, x]), t, states))
-        without, with_text = unet(*inputs[-1]).sample.chunk(2)
-        x = scheduler.step(without + GUIDANCE * (with_text - without), t, x).prev_sample
-    return inputs, x
+def denoise(pipeline: DiffusionPipeline) -> tuple[list[tuple], torch.Tensor]:
+    """(arguments of the UNet at some steps of a guided run, final scaled latents)."""
+    unet, calls = pipeline.unet, []
+    large = sum(parameter.numel() for parameter in unet.parameters()) > LARGE
+    side = min(LARGE_SIDE, unet.config.sample_size) if large else unet.config.sample_size
+    pixels = side * pipeline.vae_scale_factor
+    pipeline.set_progress_bar_config(desc="a run")
+    hook = unet.register_forward_pre_hook(lambda _, args, named: calls.append((args, named)), with_kwargs=True)
+    final = pipeline(PROMPTS[:1] if large else PROMPTS, height=pixels, width=pixels, num_inference_steps=STEPS,
+                     guidance_scale=GUIDANCE, output_type="latent", generator=torch.Generator().manual_seed(1)).images
+    hook.remove()
+    return calls[len(calls) // 2 :][:1] if large else calls[::3], final
 
 
-def token_ids(folder: Path, prompts: list[str]) -> torch.Tensor:
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-    return tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+def token_ids(tokenizer: CLIPTokenizer) -> torch.Tensor:
+    return tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
 
 
 @torch.no_grad()
@@ -143,24 +148,39 @@ def cheapest(rows: dict[str, dict], target: float) -> list[str]:
 
 
 def measure(folder: Path, components: list[str], target: float) -> dict[str, dict]:
+    pipeline = DiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
     found = {}
-    if "text_encoder" in components:
-        text = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
-        ids = token_ids(folder, PROMPTS)
-        found["text_encoder"] = table(lambda: text(input_ids=ids).last_hidden_state, quantizable(text), "text_encoder", target)
-    unet, vae = load_unet(folder / "unet").float().eval(), load_vae(folder / "vae").float().eval()
-    inputs, final = denoise(folder, unet)
+    for name in ("text_encoder", "text_encoder_2"):
+        text = getattr(pipeline, name, None)
+        if "text_encoder" in components and text is not None:
+            ids = token_ids(getattr(pipeline, name.replace("text_encoder", "tokenizer")))
+            # SDXL reads the penultimate layer, others the last.
+            of_two = getattr(pipeline, "text_encoder_2", None) is not None
+            found[name] = table(lambda: states(text, ids, penultimate=of_two), quantizable(text), name, target)  # noqa: B023
+    inputs, final = denoise(pipeline)
+    unet, vae = pipeline.unet, pipeline.vae
     if "unet" in components:
-        found["unet"] = table(lambda: torch.cat([unet(*i).sample for i in inputs[::3]]), quantizable(unet), "unet", target)
+        found["unet"] = table(lambda: torch.cat([unet(*args, **named)[0] for args, named in inputs]), quantizable(unet), "unet", target)
     if "vae" in components:
         latents = final / vae.config.scaling_factor
         with torch.no_grad():
             pixels = vae.decode(latents).sample
-        for name, run in (("vae_decoder", lambda: vae.decode(latents).sample), ("vae_encoder", lambda: vae.encode(pixels)[0].mean)):
+        for name, run in (("vae_decoder", lambda: vae.decode(latents).sample), ("vae_encoder", lambda: encoded(vae, pixels))):
             part = name.removeprefix("vae_")
             layers = {f"{part}.{key}": layer for key, layer in quantizable(getattr(vae, part)).items()}
             found[name] = table(run, layers, name, target)
     return found
+
+
+def states(text: nn.Module, ids: torch.Tensor, penultimate: bool) -> torch.Tensor:
+    given = text(input_ids=ids, output_hidden_states=penultimate)
+    return given.hidden_states[-2] if penultimate else given.last_hidden_state
+
+
+def encoded(vae: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Latents, or their mean: tiny autoencoders have no variance."""
+    given = vae.encode(pixels, return_dict=False)[0]
+    return given if isinstance(given, torch.Tensor) else given.mean
 
 
 def main() -> None:

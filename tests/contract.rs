@@ -142,7 +142,9 @@ fn a_deadline_that_cannot_be_met_is_rejected_with_the_estimate_or_met_with_fewer
         |id: &str| json!({"id": id, "prompt": "a fox", "steps": 40, "num_images": 8, "scheduler": "ddim"});
     s.ask(&slow("measured"));
     s.until("measured", "succeeded");
-    let took = s.listener.word("easel/desk/state", "idle")["last_duration_s"].as_f64().unwrap().max(0.05);
+    let measured = |m: &Message| m.json()["last_duration_s"].is_number();
+    let state = Listener::start(s.broker.port(), "easel/desk/state", &[]).wait("a duration", measured).json();
+    let took = state["last_duration_s"].as_f64().unwrap().max(0.05);
     let mut late = slow("late");
     late["deadline_s"] = json!(took * 0.01);
     s.ask(&late);

@@ -191,7 +191,7 @@ fn a_damaged_store_is_moved_aside_and_reported_and_the_daemon_comes_up() {
     assert_eq!(names.filter(|name| kept(name.clone())).count(), 1);
     s.ask(&json!({"id": "after", "prompt": "a fox", "steps": 1}));
     s.until("after", "succeeded");
-    s.idle();
+    Listener::idle(s.broker.port());
 }
 
 /// Runs `mount`; `false` where this machine does not let us.

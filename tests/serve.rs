@@ -305,7 +305,7 @@ fn cancel_takes_an_id_or_all() {
     s.cancel("all");
     s.until("c", "cancelled");
     s.until("a", "cancelled");
-    s.listener.word("easel/desk/state", "idle");
+    Listener::idle(s.broker.port());
 }
 
 #[test]

@@ -117,6 +117,12 @@ impl Listener {
         self.wait(&format!("{topic} {word}"), |m| m.topic == topic && says(m)).json()
     }
 
+    /// Waits until the node is idle. A listener of its own hears what the broker keeps: with another the word may have
+    /// come, and been passed over, while a job's was waited for.
+    pub(crate) fn idle(port: u16) {
+        Listener::start(port, "easel/desk/state", &[]).word("easel/desk/state", "idle");
+    }
+
     /// Everything that comes within `time`.
     pub(crate) fn during(&self, time: Duration) -> Vec<Message> {
         let until = Instant::now() + time;
