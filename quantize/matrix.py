@@ -32,6 +32,7 @@ from tqdm import tqdm
 import architectures
 import export
 import matrix_table
+import quantize
 from matrix_variants import Variant, Skip, make, variants
 from networks import read_config
 
@@ -246,7 +247,7 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
                 else:  # others are compared with it
                     outputs = heart(component, in_ort(reference or folder / component / "model.onnx", feeds))
                 if variant.quantizer and args.full:
-                    found.share = size(folder / component) / (2 * size(base / component))  # the base is in halves
+                    found.share = quantize.network_bytes(folder / component) / (2 * quantize.network_bytes(base / component))  # the base is in halves
                 f32 = outputs if f32 is None else f32
                 if found.ort is not None and found.ort > 1:
                     found.int8, found.note = None, OTHER_WEIGHTS.format(found.f32)
@@ -261,10 +262,6 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
             shutil.rmtree(folder, ignore_errors=True)
         bar.update()
     shutil.rmtree(work, ignore_errors=True)
-
-
-def size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if ".onnx" in file.name)
 
 
 def count(folder: Path) -> int:

@@ -70,10 +70,9 @@ def cell(rows: list, wanted: list[str], notes: Notes, quantized: bool) -> str:
         marks.add(notes.of(SAMPLED))
     if not done:
         return " ".join(sorted(marks))
-    worst = lambda key: max((value for value in (getattr(row, key) for row in done) if value is not None), default=None)  # noqa: E731
+    worst = lambda key: max(value for value in (getattr(row, key) for row in done) if value is not None)  # noqa: E731
     if quantized:
-        own = "itself" if worst("noise") is None else percent(worst("noise"))
-        text = f"{percent(worst('int8'))}, ORT {percent(worst('ort'))}; {near(worst('f32'))} of {own}"
+        text = f"{percent(worst('int8'))}, ORT {percent(worst('ort'))}; {near(worst('f32'))} of {percent(worst('noise'))}"
     else:
         text = f"{exact(worst('f32'))}, {percent(worst('int8'))}"
     return " ".join([text, *sorted(marks)])

@@ -239,6 +239,11 @@ def int8_bytes(model: onnx.ModelProto, recipe: Recipe) -> int:
     return size
 
 
+def network_bytes(folder: Path) -> int:
+    """Bytes of the networks below it, what engines make of them left out."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and (".onnx" in file.name or file.suffix == ".data"))
+
+
 def stamp(path: Path, recipe: Recipe) -> dict:
     """What a finished network was made from."""
     files = sorted(file for file in path.parent.iterdir() if ".onnx" in file.name and file.is_file())
@@ -287,7 +292,7 @@ def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe(), kept: d
             continue
         factors = smooth.factors(source, path, recipe.smooth) if recipe.smooth is not None else {}
         count = quantize_file(path, out, own, factors)
-        sizes = [sum(f.stat().st_size for f in file.parent.iterdir() if ".onnx" in f.name or f.suffix == ".data") for file in (path, out)]
+        sizes = [network_bytes(file.parent) for file in (path, out)]
         print(f"{name}: {count / 1e6:.2f} M weights int8, {sizes[0] / 1e6:.2f} -> {sizes[1] / 1e6:.2f} MB"
               + f", {len(factors)} smoothed" * bool(factors) + f", {len(own.keep_float) - len(FLOAT)} layers kept" * (own.keep_float != FLOAT))
         done[name] = {"of": of}

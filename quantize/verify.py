@@ -28,6 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import PROMPTS, Pack, cast, guidance_embedding, run, to_pixels
+from quantize import network_bytes
 
 TIMESTEPS = (999, 500, 100)
 STEPS, GUIDANCE, SEED = 8, 3.0, 1
@@ -146,7 +147,7 @@ def compare(fp32: Path, int8: Path, small: bool = False, engine: str | None = No
         other = to_pixels(quantized.decode(quantized.denoise(PROMPTS, SEED, steps, guidance)))
     if engine:
         with_engine(rows, int8, engine)
-    return Compared(rows, (picture, other), (size(fp32), size(int8)))
+    return Compared(rows, (picture, other), (network_bytes(fp32), network_bytes(int8)))
 
 
 def with_engine(rows: list[Measured], int8: Path, binary: str) -> None:
@@ -164,11 +165,6 @@ def with_engine(rows: list[Measured], int8: Path, binary: str) -> None:
             for row, call in zip(mine, calls):
                 found = np.load(call / f"out/{row.output}.npy")
                 row.engine = relative(mean_half(row, found), mean_half(row, row.values))
-
-
-def size(pack: Path) -> int:
-    """Bytes of the networks, what engines make of them left out."""
-    return sum(file.stat().st_size for file in pack.rglob("*") if file.is_file() and (".onnx" in file.name or file.suffix == ".data"))
 
 
 # --- the report ---------------------------------------------------------------------------------
