@@ -38,8 +38,8 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection
 
 import checkpoint
-from networks import (ImageEncoder, TextEncoder, Unet, UnetXl, VaeDecoder, VaeEncoder, load_text_encoder, load_unet,
-                      load_vae, read_config, vae_levels)
+from networks import (ImageEncoder, TextEncoder, VaeDecoder, VaeEncoder, load_text_encoder, load_unet, load_vae, read_config,
+                      vae_levels, wrapped_unet)
 from to_onnx import OPSET, OPSETS, TOKENS, Options, copy_config, copy_folder, write_onnx
 
 BATCH = {0: "batch_size"}
@@ -94,8 +94,7 @@ def export_unet(source: Path, target: Path, options: Options = Options()) -> Non
     axes |= {name: BATCH for name in ("text_embeds", "time_ids", "timestep_cond") if name in inputs}
     if options.exporter == "dynamo":
         del axes["timestep"]  # of one step, which broadcasts: a free size would have to be the batch
-    module = UnetXl(unet) if "time_ids" in inputs else Unet(unet)
-    write_onnx(module, inputs, ["out_sample"], axes, target / "model.onnx", options)
+    write_onnx(wrapped_unet(unet), inputs, ["out_sample"], axes, target / "model.onnx", options)
     copy_config(source, target)
 
 

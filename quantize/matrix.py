@@ -2,7 +2,7 @@
 
     python quantize/matrix.py WORK --easeld target/release/easeld                    # small versions, every way
     python quantize/matrix.py WORK --easeld target/release/easeld --full --only sd15 # full size
-    python quantize/matrix.py WORK --table docs/models.md                            # writes what was found into the page
+    python quantize/matrix.py WORK --table docs/models.md  # writes what was found into the page; all else on it stays
 
 Networks are those of architectures.py with seeded random weights. Each is exported, and run on the same inputs by ONNX
 Runtime in f32 and by easeld (`pack run`) in f32 and in int8. Errors are relative L2 norms over all calls (a UNet is
@@ -218,8 +218,9 @@ class Results:
 
 def network(name: str, component: str, args, results: Results, bar: tqdm) -> None:
     """One network in every way that is asked for."""
-    wanted = [variant for variant in variants(args.full, args.optimum is not None, component, args.sample) if args.variant in ("", variant.name)]
-    missing = [variant for variant in wanted if not results.has(name, component, args.full, variant.name)]
+    wanted = asked(component, args)
+    missing = [variant for variant in wanted
+               if args.variant in ("", variant.name) and not results.has(name, component, args.full, variant.name)]
     if not missing:
         bar.update(len(wanted))
         return
@@ -245,7 +246,7 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
                 if variant in missing:
                     outputs = measure(found, args.easeld, folder, reference, feeds, f32, variant.quantizer != "")
                 else:  # others are compared with it
-                    outputs = heart(component, in_ort(reference or folder / component / "model.onnx", feeds))
+                    outputs = heart(component, in_ort(reference or folder / component / "model.onnx", feeds, optimize=reference is None))
                 if variant.quantizer and args.full:
                     found.share = quantize.network_bytes(folder / component) / (2 * quantize.network_bytes(base / component))  # the base is in halves
                 f32 = outputs if f32 is None else f32
@@ -262,6 +263,12 @@ def network(name: str, component: str, args, results: Results, bar: tqdm) -> Non
             shutil.rmtree(folder, ignore_errors=True)
         bar.update()
     shutil.rmtree(work, ignore_errors=True)
+
+
+def asked(component: str, args) -> list[Variant]:
+    """The first, which others are compared with, and those that are asked for."""
+    first, *others = variants(args.full, args.optimum is not None, component, args.sample)
+    return [first, *(variant for variant in others if args.variant in ("", variant.name))]
 
 
 def count(folder: Path) -> int:
@@ -322,7 +329,7 @@ def main() -> None:
     same = twins(args.full)
     chosen = dict.fromkeys(same[name, component] for name in args.only for component in components(name)
                            if component in args.component)
-    total = sum(len(variants(args.full, args.optimum is not None, component, args.sample)) for _, component in chosen)
+    total = sum(len(asked(component, args)) for _, component in chosen)
     started = time.monotonic()
     with tqdm(total=total, unit="cell") as bar:
         for name, component in chosen:

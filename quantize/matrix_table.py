@@ -1,7 +1,8 @@
-"""The tables of docs/models.md, from what matrix.py found."""
+"""The tables of docs/models.md, from what matrix.py found; where it found nothing new, what stands on the page stays."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import architectures
@@ -23,11 +24,6 @@ QUANTIZED = {
 PARTS = {"text_encoder": "text encoder", "text_encoder_2": "second text encoder", "unet": "UNet", "vae_decoder": "VAE decoder",
          "vae_encoder": "VAE encoder"}
 
-
-# What stands for a network that was not run at full size.
-INSTEAD = {
-    ("lcm", "unet"): "not run alone: Stable Diffusion 1.5's UNet with one linear layer more, and `whole.py` makes pictures of it",
-}
 SAMPLED = ("some of them (`--sample`: TorchScript 14, 17 and 20, dynamo 18 and 20, fp16 by TorchScript, many files, Optimum 17, ORT's "
            "dynamic and QDQ forms): the blocks are those of a network above, of which every one was run")
 
@@ -45,6 +41,35 @@ class Notes:
 
     def lines(self) -> list[str]:
         return [f"{number}. {text}" for number, text in enumerate(self.said, 1)]
+
+
+class Page:
+    """What the page says between the markers: (network, column) -> its cell, with notes in place of their numbers."""
+
+    def __init__(self, text: str):
+        notes = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
+        self.cells: dict[tuple[str, str], list[str]] = {}
+        columns: list[str] = []
+        for line in text.splitlines():
+            cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+            if cells[:1] == ["network"]:
+                columns = cells
+            elif cells and set(cells[0]) != {"-"}:
+                for column, cell in zip(columns[1:], cells[1:]):
+                    # Pieces of text, and every second one a note's.
+                    pieces = re.split(r"\[(\d+)\]", cell)
+                    pieces[1::2] = [notes[number] for number in pieces[1::2]]
+                    self.cells[network(cells[0]), column] = pieces
+
+    def cell(self, label: str, column: str, notes: "Notes", otherwise: str) -> str:
+        pieces = list(self.cells.get((network(label), column), [otherwise]))
+        pieces[1::2] = [notes.of(text) for text in pieces[1::2]]
+        return "".join(pieces)
+
+
+def network(label: str) -> str:
+    """Which one a line is about, whoever else has it."""
+    return label.split(",")[0]
 
 
 def exact(value: float) -> str:
@@ -100,52 +125,61 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (header, rule, *lines)]
 
 
-def small(rows: list, twins: dict, columns: dict, notes: Notes, quantized: bool) -> list[str]:
+def small(rows: list, twins: dict, columns: dict, notes: Notes, page: Page, quantized: bool) -> list[str]:
     lines = []
     for place, names in used_by(twins).items():
-        mine = [row for row in rows if not row.full and (row.architecture, row.component) == place]
-        cells = [cell([row for row in mine if row.variant in variants], variants, notes, quantized)
-                 for variants in columns.values()]
-        lines.append([label(place, names), *cells])
+        line = [label(place, names)]
+        for column, wanted in columns.items():
+            mine = [row for row in rows if not row.full and (row.architecture, row.component) == place and row.variant in wanted]
+            if mine or (network(line[0]), column) not in page.cells:
+                line.append(cell(mine, wanted, notes, quantized))
+            else:
+                line.append(page.cell(line[0], column, notes, ""))
+        lines.append(line)
     return table(["network", *columns], lines)
 
 
-def full(rows: list, twins: dict, notes: Notes) -> list[str]:
+# Columns at full size: of which variant, what of it, how written. In f32 easeld computes an int8 pack with its weights' error alone.
+FULL = {
+    "fp16 export: easeld f32": ("torchscript-17-fp16", "f32", exact), "easeld int8": ("torchscript-17-fp16", "int8", percent),
+    "int8 pack of it: easeld": ("int8", "int8", percent), "its weights alone": ("int8", "f32", percent),
+    "layers kept for 3%: easeld": ("int8-kept", "int8", percent), "bytes / f32": ("int8-kept", "share", "{:.3f}".format),
+}
+
+
+def full(rows: list, twins: dict, notes: Notes, page: Page) -> list[str]:
     lines = []
     for place, names in used_by(twins).items():
         mine = {row.variant: row for row in rows if row.full and (row.architecture, row.component) == place}
-        export, int8 = mine.get("torchscript-17-fp16"), mine.get("int8")
+        line = [label(place, names)]
         size = next((row.parameters for row in mine.values()), 0)
-        line = [label(place, names), f"{size / 1e6:.0f} M" if size else ""]
-        # In f32 easeld computes an int8 pack with its weights' error alone.
-        for row, key, form in ((export, "f32", exact), (export, "int8", percent), (int8, "int8", percent), (int8, "f32", percent)):
+        line.append(f"{size / 1e6:.0f} M" if size else page.cell(line[0], "parameters", notes, ""))
+        for column, (variant, key, form) in FULL.items():
+            row = mine.get(variant)
             value = getattr(row, key) if row else None
-            why = row.note if row and row.note else INSTEAD.get(place, "not run yet")
-            line.append(form(value) if value is not None else notes.of(why))
-        kept = mine.get("int8-kept")
-        if kept and kept.int8 is not None:
-            line += [percent(kept.int8), f"{kept.share:.3f}"]
-        else:
-            line += [notes.of(kept.note) if kept and kept.note else "", ""]
+            if row is None:
+                line.append(page.cell(line[0], column, notes, ""))
+            else:
+                line.append(form(value) if value is not None else notes.of(row.note))
         lines.append(line)
-    return table(["network", "parameters", "fp16 export: easeld f32", "easeld int8", "int8 pack of it: easeld", "its weights alone",
-                  "layers kept for 3%: easeld", "bytes / f32"], lines)
+    return table(["network", "parameters", *FULL], lines)
 
 
 def write(path: Path, rows: list, twins) -> None:
     """Puts the tables between the markers of the page."""
-    notes = Notes()
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    standing, after = rest.split(END)
+    notes, page = Notes(), Page(standing)
     lines = [legend(), "", "### Small versions, every way", "",
              "Worst relative error of each group: easeld in f32 against ONNX Runtime on the same graph, then easeld in int8 "
              "against the f32 network.", "",
-             *small(rows, twins(False), EXPORTS, notes, False), "",
+             *small(rows, twins(False), EXPORTS, notes, page, False), "",
              "The same networks as quantizers leave them: easeld in int8 and ONNX Runtime (ORT) against the f32 network; then easeld "
              "in the graph's own arithmetic (`--compute f32`) against ORT on the same graph, of how far ORT is from itself there "
              "when its optimizations are on or its inputs change by a hundred-thousandth.", "",
-             *small(rows, twins(False), QUANTIZED, notes, True), "",
-             "### Full size", "", "Relative errors to the f32 network in ONNX Runtime.", "", *full(rows, twins(True), notes), ""]
+             *small(rows, twins(False), QUANTIZED, notes, page, True), "",
+             "### Full size", "", "Relative errors to the f32 network in ONNX Runtime.", "",
+             *full(rows, twins(True), notes, page), ""]
     lines += notes.lines()
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
     path.write_text(before + BEGIN + "\n\n" + "\n".join(lines).rstrip() + "\n\n" + END + after, encoding="utf-8")

@@ -98,8 +98,7 @@ def sensitive(folder: Path, component: str, feeds: list[dict]) -> tuple[str, ...
     import torch
 
     if component == "unet":
-        wrapped = networks.UnetXl if networks.read_config(folder).get("addition_embed_type") else networks.Unet
-        model = networks.load_unet(folder)
+        model, wrapped = networks.load_unet(folder), networks.wrapped_unet
     elif component.startswith("text_encoder"):
         model, wrapped = networks.load_text_encoder(folder), networks.TextEncoder
     else:

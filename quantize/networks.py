@@ -73,6 +73,10 @@ class UnetXl(torch.nn.Module):
                           added_cond_kwargs=added, return_dict=False)[0]
 
 
+def wrapped_unet(model: UNet2DConditionModel) -> Unet | UnetXl:
+    return (UnetXl if model.config.addition_embed_type == "text_time" else Unet)(model)
+
+
 class VaeDecoder(torch.nn.Module):
     def __init__(self, model: AutoencoderKL | AutoencoderTiny | AsymmetricAutoencoderKL):
         super().__init__()
