@@ -7,22 +7,16 @@ use anyhow::Context;
 use half::{bf16, f16};
 use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto::Value};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto::Value};
 use tract_onnx::tensor::load_tensor;
 
 /// Data types of half precision.
 pub(super) const HALVES: [i32; 2] = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
 const FLOAT: i32 = DataType::Float as i32;
 
-/// Makes every half of `proto` an f32: tensors, inputs, outputs, casts. A half that the graph casts before it is used is what
-/// it was cast to.
-pub(super) fn widen(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::Result<()> {
-    let Some(graph) = &mut proto.graph else {
-        return Ok(());
-    };
-    for tensor in graph.initializer.iter_mut().filter(|tensor| HALVES.contains(&tensor.data_type)) {
-        widen_tensor(tensor, directory).with_context(|| format!("tensor '{}'", tensor.name))?;
-    }
+/// Makes f32 of everything in `graph` that is declared as a half, but for initializers: inputs, outputs, casts, constants. A half that
+/// is cast before it is used is what it was cast to, as if it were f32 already.
+pub(super) fn widen_graph(graph: &mut GraphProto, directory: Option<&str>) -> anyhow::Result<()> {
     for node in &mut graph.node {
         for attribute in &mut node.attribute {
             if node.op_type == "Cast"
@@ -41,12 +35,26 @@ pub(super) fn widen(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::
     Ok(())
 }
 
-/// Casts to f32 of initializers that are f32 have become idle; a weight behind one would not be seen as one.
+/// Makes f32 of the initializers that are `wanted`, of those that are halves.
+pub(super) fn widen_tensors(
+    graph: &mut GraphProto,
+    directory: Option<&str>,
+    wanted: impl Fn(&TensorProto) -> bool,
+) -> anyhow::Result<()> {
+    let is_half = |tensor: &TensorProto| HALVES.contains(&tensor.data_type);
+    for tensor in graph.initializer.iter_mut().filter(|tensor| is_half(tensor) && wanted(tensor)) {
+        widen_tensor(tensor, directory).with_context(|| format!("tensor '{}'", tensor.name))?;
+    }
+    Ok(())
+}
+
+/// Casts to f32 of initializers that are f32, or halves that will be, have become idle; a weight behind one would not be seen as
+/// one.
 fn drop_casts(graph: &mut GraphProto) {
     let floats: HashSet<&String> = graph
         .initializer
         .iter()
-        .filter(|tensor| tensor.data_type == FLOAT)
+        .filter(|tensor| tensor.data_type == FLOAT || HALVES.contains(&tensor.data_type))
         .map(|tensor| &tensor.name)
         .collect();
     let made: HashSet<&String> = graph.output.iter().map(|output| &output.name).collect();
@@ -140,9 +148,12 @@ mod tests {
         let cast = NodeProto { attribute: vec![to], ..node("Cast", &["half"], "weight") };
         let nodes = vec![cast, node("MatMul", &["x", "weight"], "y")];
         let graph = GraphProto { node: nodes, initializer: vec![half], ..GraphProto::default() };
-        let mut proto = ModelProto { graph: Some(graph), ..ModelProto::default() };
-        widen(&mut proto, None).unwrap();
-        let graph = proto.graph.unwrap();
+        let mut graph = graph;
+        widen_graph(&mut graph, None).unwrap();
         assert_eq!(graph.node, [node("MatMul", &["x", "half"], "y")]);
+        widen_tensors(&mut graph, None, |tensor| tensor.name != "half").unwrap();
+        assert_eq!(graph.initializer[0].data_type, HALVES[0], "it was not wanted");
+        widen_tensors(&mut graph, None, |_| true).unwrap();
+        assert_eq!(graph.initializer[0].raw_data, 1.0_f32.to_le_bytes());
     }
 }

@@ -1,22 +1,24 @@
 //! Reads an ONNX file and takes the weights out of it: what goes to tract is the graph without them.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use prost::Message;
 use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto, attribute_proto::AttributeType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+    attribute_proto::AttributeType,
+};
 use tract_onnx::prelude::*;
 use tract_onnx::tensor::load_tensor;
 
-use super::check::check;
 use super::coarse::WEIGHT;
-use super::halves::widen;
+use super::halves::{widen_graph, widen_tensors};
 use super::nbits;
 use super::packing;
+use super::skeleton::Skeleton;
 use super::weights::Order;
 
 const FLOATS: [i32; 3] = [DataType::Float as i32, DataType::Float16 as i32, DataType::Double as i32];
@@ -97,26 +99,74 @@ impl Taken {
     }
 }
 
-/// Decodes and checks an ONNX file; halves and weights in blocks are f32 from here on.
+/// Decodes and checks an ONNX file; weights in blocks are f32 from here on, and so are halves, but for weights of layers: whoever takes
+/// those widens them one after the other. Numbers of large tensors stay in the file until they are asked for.
 pub(super) fn decode(path: &Path) -> anyhow::Result<ModelProto> {
     let mut proto = parse(path)?;
     let directory = path.parent().and_then(Path::to_str);
-    widen(&mut proto, directory)?;
+    if let Some(graph) = &mut proto.graph {
+        widen_graph(graph, directory)?;
+        let layers = orders(&graph.node, &graph.initializer);
+        let is_weight = |tensor: &TensorProto| {
+            tensor.data_type == DataType::Float16 as i32 && layers.contains_key(&tensor.name)
+        };
+        widen_tensors(graph, directory, |tensor| !is_weight(tensor))?;
+    }
     nbits::unfold(&mut proto, directory)?;
     Ok(proto)
 }
 
-/// The file as it is, half floats included.
-pub(super) fn parse(path: &Path) -> anyhow::Result<ModelProto> {
-    let bytes = fs::read(path)?;
-    let proto = ModelProto::decode(&bytes[..]).context("not an ONNX file, or a truncated one")?;
-    check(&proto, path.parent().and_then(Path::to_str))?;
+/// The same with all halves as f32, for tract, which takes the weights as they are.
+pub(super) fn decode_widened(path: &Path) -> anyhow::Result<ModelProto> {
+    let mut proto = decode(path)?;
+    if let Some(graph) = &mut proto.graph {
+        widen_tensors(graph, path.parent().and_then(Path::to_str), |_| true)?;
+    }
     Ok(proto)
+}
+
+/// The file as it is, half floats included; large tensors are external data.
+pub(super) fn parse(path: &Path) -> anyhow::Result<ModelProto> {
+    Skeleton::open(path)?.into_external(path)
+}
+
+/// Bytes of memory that packing the network at `path` takes at most: what is no weight of a layer, in f32, and several copies of
+/// the largest tensor, as weights are packed one after the other.
+pub(super) fn packing_bytes(path: &Path) -> anyhow::Result<u64> {
+    const COPIES: u64 = 6;
+    // Codes of 4 bits and more that become f32, all of them at once.
+    const UNFOLDED: u64 = 8;
+    let mut skeleton = Skeleton::open(path)?;
+    let mut graph = skeleton.proto.graph.take().context("no graph")?;
+    widen_graph(&mut graph, path.parent().and_then(Path::to_str))?;
+    let layers = orders(&graph.node, &graph.initializer);
+    let (mut one_by_one, mut unfolded) = (HashSet::new(), HashSet::new());
+    for node in &graph.node {
+        match node.op_type.as_str() {
+            "DequantizeLinear" if layers.contains_key(&node.output[0]) => {
+                one_by_one.extend(node.input.first())
+            }
+            nbits::OPERATOR => unfolded.extend(&node.input),
+            _ => {}
+        }
+    }
+    one_by_one.extend(layers.keys());
+    let (mut resident, mut largest) = (0, 0);
+    for (index, tensor) in graph.initializer.iter().enumerate() {
+        let bytes = skeleton.bytes_of(index);
+        largest = largest.max(bytes);
+        resident += match &tensor.name {
+            name if one_by_one.contains(name) => 0,
+            name if unfolded.contains(name) => UNFOLDED * bytes,
+            _ => 2 * bytes, // halves become f32
+        };
+    }
+    Ok(resident + COPIES * largest)
 }
 
 /// What the graph in `path` calls its only input.
 pub(super) fn only_input(path: &Path) -> anyhow::Result<String> {
-    let graph = decode(path)?.graph.context("no graph")?;
+    let graph = parse(path)?.graph.context("no graph")?;
     // Old exporters list weights among the inputs.
     let weight = |name: &String| graph.initializer.iter().any(|tensor| tensor.name == *name);
     let names: Vec<&String> =
@@ -127,9 +177,10 @@ pub(super) fn only_input(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Takes the weights of convolutions and matrix products out of `proto`; a node that stands for the weight
-/// takes the place of each.
-pub(super) fn take_weights(proto: &mut ModelProto, directory: Option<&str>) -> anyhow::Result<Taken> {
+/// Takes the weights of convolutions and matrix products out of `proto`, which was read from `path`; a node that stands for the
+/// weight takes the place of each. What is left of the tensors of that file is in the graph from here on.
+pub(super) fn take_weights(proto: &mut ModelProto, path: &Path) -> anyhow::Result<Taken> {
+    let directory = path.parent().and_then(Path::to_str);
     let graph = proto.graph.as_mut().context("no graph")?;
     let orders = orders(&graph.node, &graph.initializer);
     let tensors: HashMap<&str, &TensorProto> =
@@ -166,8 +217,25 @@ pub(super) fn take_weights(proto: &mut ModelProto, directory: Option<&str>) -> a
         std::mem::take(&mut graph.initializer).into_iter().partition(|tensor| gone.contains(&tensor.name));
     kept.extend(taken.iter().filter(|tensor| shared(&tensor.name)).cloned());
     (graph.node, graph.initializer) = (nodes, kept);
+    widen_tensors(graph, directory, |_| true)?;
+    fill(graph, path)?;
     let tensors = taken.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     Ok(Taken { weights, tensors, directory: directory.map(str::to_owned) })
+}
+
+/// Puts the numbers of tensors that lie in the file at `path` into the graph.
+fn fill(graph: &mut GraphProto, path: &Path) -> anyhow::Result<()> {
+    let name = path.file_name().and_then(OsStr::to_str);
+    let is_own =
+        |entry: &StringStringEntryProto| entry.key == "location" && Some(entry.value.as_str()) == name;
+    for tensor in &mut graph.initializer {
+        if tensor.external_data.iter().any(is_own) {
+            let values = load_tensor(&MmapDataResolver, tensor, path.parent().and_then(Path::to_str))?;
+            tensor.raw_data = values.as_bytes().to_vec();
+            (tensor.external_data, tensor.data_location) = (Vec::new(), None);
+        }
+    }
+    Ok(())
 }
 
 /// The codes of a `DequantizeLinear` whose weight can be taken: bytes, with one scale or one a channel.
@@ -306,3 +374,7 @@ fn stand_in(name: &str, dims: &[i64]) -> NodeProto {
         ..NodeProto::default()
     }
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -35,6 +35,7 @@ mod tiles;
 mod token_table;
 mod trial;
 mod typed;
+mod walk;
 mod weights;
 
 use serde::Deserialize;

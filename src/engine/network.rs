@@ -280,7 +280,7 @@ impl Network {
         let (model, facts) = match self.compute {
             Compute::F32 => {
                 self.packed = None;
-                let mut graph = load::decode(&self.path)?;
+                let mut graph = load::decode_widened(&self.path)?;
                 quantizers::rounded(&mut graph, self.path.parent().and_then(Path::to_str))?;
                 self.teach(&mut graph)?;
                 typed(&graph, &self.path, inputs, false)?

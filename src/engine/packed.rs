@@ -18,7 +18,6 @@ use tract_onnx::pb::ModelProto;
 
 use super::load::Taken;
 use super::packing::{self, Contents, Floats, Packing};
-use super::skeleton::Skeleton;
 use super::streamed::{self, Streamed};
 use super::token_table::{self, RawTable, Table};
 use super::weights::{Lines, Mapped, Record, Source, Weights};
@@ -61,7 +60,7 @@ impl PackedModel {
                 Err(error) => tracing::info!(file = %place.display(), "packing again: {error:#}"),
             }
         }
-        budget::check_packing(Skeleton::open(path)?.packing_bytes(path), reading.pack_within)?;
+        budget::check_packing(load::packing_bytes(path)?, reading.pack_within)?;
         let unpacked = Unpacked::read(path)?;
         for place in &places {
             let written = write(place, |file| unpacked.write(file, &source));
@@ -82,7 +81,7 @@ impl PackedModel {
         let mut proto = load::decode(path)?;
         let directory = path.parent().and_then(Path::to_str);
         quantizers::rounded(&mut proto, directory)?;
-        let weights = load::take_weights(&mut proto, directory)?;
+        let weights = load::take_weights(&mut proto, path)?;
         let unpacked = Unpacked { graph: proto.encode_to_vec(), weights, table: None, floats: Floats::All };
         PackedModel::in_memory(&unpacked, &SOURCE)
     }
@@ -234,7 +233,7 @@ impl Unpacked {
         let directory = path.parent().and_then(Path::to_str);
         quantizers::plain(&mut proto, directory)?;
         layer_norms::whole(&mut proto);
-        let weights = load::take_weights(&mut proto, directory)?;
+        let weights = load::take_weights(&mut proto, path)?;
         let table = token_table::take(&mut proto, directory)?;
         // Where somebody has quantized some weights, others are f32 because they have to be.
         let floats = if weights.is_float() { Floats::Few } else { Floats::Kept };

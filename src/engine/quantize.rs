@@ -16,7 +16,7 @@ use tract_onnx::pb::{
     tensor_proto,
 };
 
-use super::halves::widen;
+use super::halves::widen_graph;
 use super::load::{self, Values};
 use super::packed::networks;
 use super::packing;
@@ -93,7 +93,8 @@ fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
 /// Writes the network at `path` to `to`; returns how many weights are s8. `on` hears the bytes of each tensor.
 fn network(path: &Path, to: &Path, on: &mut dyn FnMut(u64)) -> anyhow::Result<usize> {
     let mut skeleton = Skeleton::open(path)?;
-    widen(&mut skeleton.proto, None)?;
+    let graph = skeleton.proto.graph.as_mut().context("no graph")?;
+    widen_graph(graph, path.parent().and_then(Path::to_str))?;
     // Under names of their own, external data was copied.
     for file in skeleton.files().iter().filter(|file| *file != path) {
         let copied = to.with_file_name(file.file_name().unwrap_or_default());

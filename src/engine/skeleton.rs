@@ -1,11 +1,10 @@
-//! An ONNX file without the numbers of its large tensors, and where those lie: how a network of gigabytes is rewritten in
-//! little memory.
+//! An ONNX file without the numbers of its large tensors, and where those lie: how a network of gigabytes is packed and rewritten
+//! in little memory.
 //!
-//! Large tensors stay in the file, inline ones too: the encoding (<https://protobuf.dev/programming-guides/encoding>) is
-//! walked through once, and everything else of it is decoded as always.
+//! Large tensors stay in the file, inline ones too: the encoding is walked through once, and everything else of it is decoded as
+//! always.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -13,19 +12,12 @@ use anyhow::{Context, bail, ensure};
 use half::{bf16, f16};
 use prost::Message;
 use tract_onnx::data_resolver::MmapDataResolver;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{ModelProto, TensorProto, ValueInfoProto};
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 use tract_onnx::tensor::load_tensor;
 
 use super::check::check;
-use super::halves::HALVES;
-
-/// Inline tensors of as many bytes stay in the file.
-const LARGE: u64 = 4096;
-/// Fields of `ModelProto`, `GraphProto` and `TensorProto` (onnx.proto).
-const GRAPH: u64 = 7;
-const INITIALIZER: u64 = 5;
-const RAW_DATA: u64 = 9;
+use super::walk::{Inline, without_large_tensors};
 
 /// See the module.
 pub(super) struct Skeleton {
@@ -47,12 +39,8 @@ struct Place {
 impl Skeleton {
     /// Reads and checks the file at `path`.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let mut walk = Walk { reader: BufReader::new(file), at: 0 };
-        let (mut bytes, mut inline) = (Vec::new(), Vec::new());
         let broken = "not an ONNX file, or a truncated one";
-        walk.model(length, &mut bytes, &mut inline).context(broken)?;
+        let (bytes, inline) = without_large_tensors(File::open(path)?).context(broken)?;
         let mut proto = ModelProto::decode(&bytes[..]).context(broken)?;
         let directory = path.parent().context("a file in no directory")?;
         check(&shown(&proto, &inline)?, directory.to_str())?;
@@ -79,16 +67,30 @@ impl Skeleton {
         self.places.get(index).and_then(Option::as_ref).map_or(0, |place| place.bytes)
     }
 
-    /// Bytes of memory that packing the network takes at most: what reading `path` leaves there, and several copies of the largest
-    /// tensor, as weights are packed one after the other.
-    pub(super) fn packing_bytes(&self, path: &Path) -> u64 {
-        const COPIES: u64 = 6;
-        let resident = |place: &Place| {
-            let inline = if place.file == path { 2 * place.bytes } else { 0 }; // the file, and what is decoded of it
-            inline + if HALVES.contains(&place.data_type) { 2 * place.bytes } else { 0 }
-        };
-        let largest = self.places.iter().flatten().map(|place| place.bytes).max().unwrap_or(0);
-        self.places.iter().flatten().map(resident).sum::<u64>() + COPIES * largest
+    /// The graph with tensors of the file at `path` as external data of that very file.
+    ///
+    /// # Errors
+    /// The file cannot be read: one that is a link may lie in another directory, where external data must not, so its numbers
+    /// are read at once.
+    pub(super) fn into_external(mut self, path: &Path) -> anyhow::Result<ModelProto> {
+        let directory = path.parent().context("a file in no directory")?;
+        let is_link = path.is_symlink();
+        let tensors = self.proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for (tensor, place) in tensors.zip(&self.places).filter_map(|(t, place)| Some((t, place.as_ref()?))) {
+            if is_link && place.file == path {
+                tensor.raw_data = place.read()?;
+                continue;
+            }
+            let location = place.file.strip_prefix(directory)?.to_str().context("a name that is no UTF-8")?;
+            let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+            tensor.data_location = Some(DataLocation::External as i32);
+            tensor.external_data = vec![
+                entry("location", location.to_owned()),
+                entry("offset", place.offset.to_string()),
+                entry("length", place.bytes.to_string()),
+            ];
+        }
+        Ok(self.proto)
     }
 
     /// Files beside the model that hold tensors.
@@ -194,115 +196,11 @@ fn external(tensor: &mut TensorProto, directory: &Path) -> anyhow::Result<Option
     Ok(Some(Place { file, offset, bytes, data_type: tensor.data_type }))
 }
 
-/// Where an inline tensor's numbers lie in its file: the first byte, and how many.
-type Inline = Option<(u64, u64)>;
-
-/// Hears a field's number and length, and takes that many bytes or none.
-type Inner<'a> = &'a mut dyn FnMut(&mut Walk, u64, u64, &mut Vec<u8>) -> anyhow::Result<bool>;
-
-/// A file on the way through its messages.
-struct Walk {
-    reader: BufReader<File>,
-    at: u64,
-}
-
-impl Walk {
-    /// Copies a `ModelProto` that ends at `end`; `places` get an entry for each initializer.
-    fn model(&mut self, end: u64, out: &mut Vec<u8>, places: &mut Vec<Inline>) -> anyhow::Result<()> {
-        self.fields(end, out, &mut |walk, field, length, out| {
-            if field != GRAPH {
-                return Ok(false);
-            }
-            let mut graph = Vec::new();
-            walk.fields(walk.at + length, &mut graph, &mut |walk, field, length, out| {
-                if field == INITIALIZER {
-                    let (tensor, place) = walk.tensor(length)?;
-                    put(out, INITIALIZER, &tensor);
-                    places.push(place);
-                }
-                Ok(field == INITIALIZER)
-            })?;
-            put(out, GRAPH, &graph);
-            Ok(true)
-        })
-    }
-
-    /// A `TensorProto` without its numbers, if they are many.
-    fn tensor(&mut self, length: u64) -> anyhow::Result<(Vec<u8>, Inline)> {
-        let (mut tensor, mut place) = (Vec::new(), None);
-        self.fields(self.at + length, &mut tensor, &mut |walk, field, length, _| {
-            let taken = field == RAW_DATA && length >= LARGE;
-            if taken {
-                place = Some((walk.at, length));
-                walk.reader.seek_relative(i64::try_from(length)?)?;
-                walk.at += length;
-            }
-            Ok(taken)
-        })?;
-        Ok((tensor, place))
-    }
-
-    /// Copies the fields of a message that ends at `end`, but for those that `inner` takes.
-    fn fields(&mut self, end: u64, out: &mut Vec<u8>, inner: Inner<'_>) -> anyhow::Result<()> {
-        while self.at < end {
-            let key = self.varint()?;
-            let mut head = Vec::new();
-            prost::encoding::encode_varint(key, &mut head);
-            let length = match key & 7 {
-                0 => {
-                    prost::encoding::encode_varint(self.varint()?, &mut head);
-                    0
-                }
-                1 => 8,
-                5 => 4,
-                2 => {
-                    let length = self.varint()?;
-                    let last = self.at.checked_add(length);
-                    ensure!(last.is_some_and(|last| last <= end), "a field ends outside of its message");
-                    if inner(self, key >> 3, length, out)? {
-                        continue;
-                    }
-                    prost::encoding::encode_varint(length, &mut head);
-                    length
-                }
-                kind => bail!("a field is of the unknown kind {kind}"),
-            };
-            out.extend(head);
-            let copied = self.reader.by_ref().take(length).read_to_end(out)?;
-            ensure!(copied as u64 == length, "it ends within a field");
-            self.at += length;
-        }
-        ensure!(self.at == end, "a field ends outside of its message");
-        Ok(())
-    }
-
-    fn varint(&mut self) -> anyhow::Result<u64> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.reader.read_exact(&mut byte)?;
-            self.at += 1;
-            value |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        bail!("a number has no end")
-    }
-}
-
-/// A field that holds a message.
-fn put(out: &mut Vec<u8>, field: u64, message: &[u8]) {
-    prost::encoding::encode_varint(field << 3 | 2, out);
-    prost::encoding::encode_varint(message.len() as u64, out);
-    out.extend(message);
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use tract_onnx::pb::{GraphProto, NodeProto, OperatorSetIdProto, StringStringEntryProto};
+    use tract_onnx::pb::{GraphProto, NodeProto, OperatorSetIdProto};
 
     use super::*;
 
