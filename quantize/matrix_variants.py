@@ -72,8 +72,10 @@ def make(variant: Variant, source: Path, part: str, component: str, folder: Path
     out = folder / component
     out.mkdir(parents=True, exist_ok=True)
     if variant.quantizer == "kept":
-        kept = quantize.Recipe(keep_float=(*quantize.FLOAT, *sensitive(source / part, component, feeds)))
-        quantize.quantize_file(base / component / "model.onnx", out / "model.onnx", kept, {})
+        layers, model = sensitive(source / part, component, feeds), base / component / "model.onnx"
+        if missing := quantize.unknown(model, layers):
+            raise Skip(f"no layer of the graph is called {missing[0]}, as PyTorch calls it")
+        quantize.quantize_file(model, out / "model.onnx", quantize.Recipe(keep_float=(*quantize.FLOAT, *layers)), {})
         return widened(base / component, folder)
     with quiet():
         if variant.quantizer:

@@ -23,8 +23,8 @@ class TextEncoder(torch.nn.Module):
 
     def __init__(self, model: CLIPTextModel | CLIPTextModelWithProjection, penultimate: bool = False):
         super().__init__()
-        self.projection = getattr(model, "text_projection", None)
-        self.model = model if self.projection is None else model.text_model
+        self.text_projection = getattr(model, "text_projection", None)
+        self.model = model if self.text_projection is None else model.text_model
         self.penultimate = penultimate
         length = model.config.max_position_embeddings
         mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
@@ -33,8 +33,8 @@ class TextEncoder(torch.nn.Module):
     def forward(self, input_ids):
         out = self.model(input_ids=input_ids, attention_mask=self.mask, output_hidden_states=self.penultimate)
         found = [out.last_hidden_state, out.pooler_output]
-        if self.projection is not None:
-            found.append(self.projection(out.pooler_output))
+        if self.text_projection is not None:
+            found.append(self.text_projection(out.pooler_output))
         if self.penultimate:
             found.append(out.hidden_states[-2])
         return tuple(found)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -139,9 +140,22 @@ def values_of(tensor: TensorProto, folder: Path) -> np.ndarray:
     return values.astype(np.float32) if tensor.data_type in HALVES else values
 
 
-def paths(node: str, weight: str) -> tuple[str, str]:
-    """A layer's names: as the graph has them, and as PyTorch does ("/mid_block/attn1/to_q/MatMul" is mid_block.attn1.to_q)."""
-    return f"{node}/{weight}", node.replace("/", ".").removeprefix(".")
+def plain(name: str) -> str:
+    """Without the level of a CLIP text encoder that PyTorch's names have, and those of some exports have not."""
+    return name.replace("text_model.", "").replace("text_model/", "")
+
+
+def is_called(part: str, node: str, weight: str) -> bool:
+    """Whether a layer has `part` in its name: as the graph has it, or as PyTorch does ("/mid_block/attn1/to_q/MatMul" is
+    mid_block.attn1.to_q)."""
+    return any(plain(part) in plain(path) for path in (f"{node}/{weight}", node.replace("/", ".").removeprefix(".")))
+
+
+def unknown(path: Path, names: Iterable[str]) -> list[str]:
+    """Those that no layer of the network in this file is called."""
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    layers = [(node.name, node.input[1]) for node in nodes if weight_axis(node) is not None]
+    return [name for name in names if not any(is_called(name, *layer) for layer in layers)]
 
 
 def quantizable(graph: onnx.GraphProto, keep_float: tuple[str, ...]) -> dict[str, int]:
@@ -156,7 +170,7 @@ def quantizable(graph: onnx.GraphProto, keep_float: tuple[str, ...]) -> dict[str
         axis = weight_axis(node)
         name = node.input[1] if axis is not None else ""
         tensor = dims.get(name)
-        if tensor is None or any(part in path for part in keep_float for path in paths(node.name, name)) or users[name] != 1:
+        if tensor is None or any(is_called(part, node.name, name) for part in keep_float) or users[name] != 1:
             continue
         floats = tensor.data_type in {TensorProto.FLOAT, *HALVES}
         if floats and len(tensor.dims) >= 2 and np.prod(tensor.dims) >= SMALLEST:
@@ -285,7 +299,11 @@ def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe(), kept: d
         if path.suffix != ".onnx":
             shutil.copy(path, out)
             continue
-        own = replace(recipe, keep_float=(*recipe.keep_float, *(kept or {}).get(relative.parent.name, ())))
+        layers = (kept or {}).get(relative.parent.name, ())
+        if missing := unknown(path, layers):
+            raise SystemExit(f"{path}: no layer is called {missing[0]}, which --sensitivity says stays float (and {len(missing) - 1} "
+                             "more): was it measured on another checkpoint? Other exporters give layers other names; export.py keeps them")
+        own = replace(recipe, keep_float=(*recipe.keep_float, *layers))
         name, of = relative.as_posix(), stamp(path, own)
         if done.get(name, {}).get("of") == of and out.is_file():
             print(f"{name}: done before")

@@ -122,6 +122,21 @@ def test_a_pack_keeps_to_the_error_that_was_asked_for(folders, exported, tmp_pat
         assert count(tmp_path / "all" / component) - count(tmp_path / "some" / component) == len(found["keep"]), component
 
 
+def test_layers_are_found_by_the_names_that_pytorch_has(folders, exported, tmp_path):
+    import networks
+    import sensitivity
+
+    source, pack = folders("sdxl"), exported("sdxl")
+    models = {name: networks.load_text_encoder(source / name) for name in ("text_encoder", "text_encoder_2")}
+    for name, model in (models | {"unet": networks.load_unet(source / "unet")}).items():
+        layers = sensitivity.quantizable(model)
+        assert len(layers) > 5 and quantize.unknown(pack / name / "model.onnx", layers) == [], name
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"text_encoder_2": {"keep": ["encoder.layers.0.self_attn.q_proj", "encoder.layers.77.mlp.fc1"]}}))
+    said = script("quantize.py", pack, tmp_path / "out", "--sensitivity", table)
+    assert said.returncode and "no layer is called encoder.layers.77.mlp.fc1" in said.stderr, said.stderr
+
+
 @pytest.mark.parametrize("opset", [14, 17], ids=["decomposed", "operator"])
 def test_smoothing_changes_nothing_but_the_shares(folders, exported, tmp_path, opset):
     """Norms with outliers: 1 % of the channels 20 times as large, as language models have them."""
