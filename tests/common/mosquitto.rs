@@ -167,7 +167,8 @@ impl Mosquitto {
             .expect("mosquitto starts: apt-get install mosquitto mosquitto-clients");
         self.process = Some(child);
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.addr()).is_err() {
+        // Its own word for it: what answers at the port while it is not up is somebody else, or the very socket that asks.
+        while !self.log().contains(" running") || TcpStream::connect(self.addr()).is_err() {
             let ended = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none() && Instant::now() < until, "mosquitto does not accept: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
