@@ -61,8 +61,9 @@ class Page:
                     pieces[1::2] = [notes[number] for number in pieces[1::2]]
                     self.cells[network(cells[0]), column] = pieces
 
-    def cell(self, label: str, column: str, notes: "Notes", otherwise: str) -> str:
-        pieces = list(self.cells.get((network(label), column), [otherwise]))
+    def cell(self, label: str, column: str, notes: Notes, otherwise: str = "") -> str:
+        """What stands there, or nothing but the note `otherwise`."""
+        pieces = list(self.cells.get((network(label), column), ["", otherwise, ""] if otherwise else [""]))
         pieces[1::2] = [notes.of(text) for text in pieces[1::2]]
         return "".join(pieces)
 
@@ -134,7 +135,7 @@ def small(rows: list, twins: dict, columns: dict, notes: Notes, page: Page, quan
             if mine or (network(line[0]), column) not in page.cells:
                 line.append(cell(mine, wanted, notes, quantized))
             else:
-                line.append(page.cell(line[0], column, notes, ""))
+                line.append(page.cell(line[0], column, notes))
         lines.append(line)
     return table(["network", *columns], lines)
 
@@ -153,13 +154,14 @@ def full(rows: list, twins: dict, notes: Notes, page: Page) -> list[str]:
         mine = {row.variant: row for row in rows if row.full and (row.architecture, row.component) == place}
         line = [label(place, names)]
         size = next((row.parameters for row in mine.values()), 0)
-        line.append(f"{size / 1e6:.0f} M" if size else page.cell(line[0], "parameters", notes, ""))
+        line.append(f"{size / 1e6:.0f} M" if size else page.cell(line[0], "parameters", notes))
         for column, (variant, key, form) in FULL.items():
             row = mine.get(variant)
-            value = getattr(row, key) if row else None
             if row is None:
-                line.append(page.cell(line[0], column, notes, ""))
+                # Where 8 bits keep to it anyway nobody asks what has to stay float.
+                line.append(page.cell(line[0], column, notes, "" if variant == "int8-kept" else "not run yet"))
             else:
+                value = getattr(row, key)
                 line.append(form(value) if value is not None else notes.of(row.note))
         lines.append(line)
     return table(["network", "parameters", *FULL], lines)

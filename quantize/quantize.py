@@ -300,7 +300,7 @@ def quantize_pack(source: Path, target: Path, recipe: Recipe = Recipe(), kept: d
             shutil.copy(path, out)
             continue
         layers = (kept or {}).get(relative.parent.name, ())
-        if missing := unknown(path, layers):
+        if layers and (missing := unknown(path, layers)):
             raise SystemExit(f"{path}: no layer is called {missing[0]}, which --sensitivity says stays float (and {len(missing) - 1} "
                              "more): was it measured on another checkpoint? Other exporters give layers other names; export.py keeps them")
         own = replace(recipe, keep_float=(*recipe.keep_float, *layers))
