@@ -4,6 +4,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+#[path = "certificates.rs"]
+mod certificates;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -116,7 +119,7 @@ impl Builder {
             conf.push(format!("plugin_opt_config_file {}", at("security.json")));
         }
         if self.tls {
-            certificates(&directory, self.expired);
+            certificates::write(directory.path(), self.expired);
             conf.push(format!("certfile {}", at("server.pem")));
             conf.push(format!("keyfile {}", at("server.key")));
             conf.push(format!("cafile {}", at("ca.pem")));
@@ -372,31 +375,4 @@ fn write(directory: &TempDir, name: &str, content: &str) {
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// An authority, a certificate for `localhost`, and one for a client.
-fn certificates(directory: &TempDir, expired: bool) {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-    let named = |names: &[&str], common: &str| {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("valid names");
-        params.distinguished_name.push(DnType::CommonName, common);
-        if expired && common == "localhost" {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-        }
-        params
-    };
-    let ca_key = KeyPair::generate().expect("a key");
-    let mut ca_params = named(&[], "easeld test authority");
-    ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = ca_params.self_signed(&ca_key).expect("a certificate");
-    write(directory, "ca.pem", &ca.pem());
-    let issuer = Issuer::new(ca_params, ca_key);
-    for (file, params) in [("server", named(&["localhost"], "localhost")), ("client", named(&[], "panel"))] {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &issuer).expect("a certificate");
-        write(directory, &format!("{file}.pem"), &certificate.pem());
-        write(directory, &format!("{file}.key"), &key.serialize_pem());
-    }
 }
