@@ -101,7 +101,13 @@ fn a_test_that_is_not_there_is_found() {
     let known =
         super::source::functions("    fn a_job_that_ends() {}\nasync def test_the_page_opens(page):\n");
     assert_eq!(known, ["a_job_that_ends", "test_the_page_opens"]);
-    let check = |text: &str| lines(&tests(text, |name| known.iter().any(|other| other == name)));
+    let exists = |file: Option<&str>, name: &str| {
+        file.is_none_or(|file| file == "serve" || file == "tests/kiosk")
+            && known.iter().any(|other| other == name)
+    };
+    let check = |text: &str| lines(&tests(text, exists));
     assert_eq!(check("| a | `serve`: `a_job_that_ends`, `a_job_that_never_ends` |\n"), [1]);
+    assert_eq!(check("| a | `serve`: `a_job_that_ends`; `other`: `a_job_that_ends` |\n"), [1]);
+    assert_eq!(check("`other`: a bound | library: `a_job_that_ends`\n"), []);
     assert_eq!(check("\n`test_the_page_opens` `max_pixels` `EASELD_LOG_A_B_C` a_b_c_d\n"), []);
 }

@@ -209,16 +209,29 @@ pub(crate) fn paths(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Complaint>
     found
 }
 
-/// Tests in backticks, known by their long names, that `exists` does not know.
-pub(crate) fn tests(text: &str, exists: impl Fn(&str) -> bool) -> Vec<Complaint> {
+/// Tests in backticks, known by their long names, that `exists` does not know: by name, and by the file that a document gives
+/// them to (`file`: `name`, `name`; until the next semicolon, full stop or column).
+pub(crate) fn tests(text: &str, exists: impl Fn(Option<&str>, &str) -> bool) -> Vec<Complaint> {
     let is_name = |word: &str| {
         word.matches('_').count() >= 3
             && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let missing = line.split('`').skip(1).step_by(2).filter(|word| is_name(word) && !exists(word));
-        found.extend(missing.map(|name| complaint(number + 1, format!("no test is called {name}"))));
+        let mut file = None;
+        let words: Vec<&str> = line.split('`').collect();
+        for pair in words[1..].chunks(2) {
+            let (quoted, after) = (pair[0], pair.get(1).copied().unwrap_or_default());
+            if is_name(quoted) && !exists(file, quoted) {
+                let place = file.map_or_else(String::new, |file| format!(" in {file}"));
+                found.push(complaint(number + 1, format!("no test{place} is called {quoted}")));
+            }
+            if after == ": " {
+                file = Some(quoted);
+            } else if after.contains([';', '.', '|', ':']) {
+                file = None;
+            }
+        }
     }
     found
 }
