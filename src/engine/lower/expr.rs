@@ -3,7 +3,14 @@
 //! SiLU is `x * sigmoid(x)`, GELU comes in half a dozen spellings. Rather than know them all, the function is evaluated:
 //! what agrees with SiLU wherever one looks is SiLU.
 
+use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
+
+use half::{bf16, f16};
+
 use crate::engine::kernels::float::Activation;
+
+/// Numbers in the spellings of activations: a graph in half precision has the next half in their place.
+const SPELLED: [f64; 4] = [SQRT_2, FRAC_1_SQRT_2, 1.702, 0.2];
 
 /// Operations of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +91,26 @@ impl Expr {
         Expr::Two(Two::Max, Box::new(self), Box::new(small))
     }
 
+    /// The same with [`SPELLED`] numbers as they were before they were rounded to halves.
+    fn unrounded(&self) -> Expr {
+        let whole = |number: f64| {
+            let halves = |of: &f64| [f16::from_f64(*of).to_f64(), bf16::from_f64(*of).to_f64()];
+            SPELLED.into_iter().find(|spelled| halves(spelled).contains(&number)).unwrap_or(number)
+        };
+        match self {
+            Expr::X => Expr::X,
+            Expr::Number(number) => Expr::Number(whole(*number)),
+            Expr::One(one, a) => Expr::One(*one, Box::new(a.unrounded())),
+            Expr::Two(two, a, b) => Expr::Two(*two, Box::new(a.unrounded()), Box::new(b.unrounded())),
+        }
+    }
+
     pub(in crate::engine) fn meaning(&self) -> Meaning {
+        let unrounded = self.unrounded();
         // Off the integers, dense where the functions bend, far enough out for their tails.
         let probes = || (-60..=60).map(|i| f64::from(i) * 0.13 + 0.01);
-        let is = |wanted: &dyn Fn(f64) -> f64| {
-            probes().all(|x| (self.at(x) - wanted(x)).abs() <= 2e-6 * (1.0 + wanted(x).abs()))
+        let agree = |own: &Expr, wanted: &dyn Fn(f64) -> f64| {
+            probes().all(|x| (own.at(x) - wanted(x)).abs() <= 2e-6 * (1.0 + wanted(x).abs()))
         };
         let known = [
             Activation::Identity,
@@ -98,11 +120,11 @@ impl Expr {
             Activation::Relu,
             Activation::LeakyRelu,
         ];
-        if let Some(activation) = known.into_iter().find(|activation| is(&|x| activation.reference(x))) {
+        if let Some(activation) = known.into_iter().find(|known| agree(&unrounded, &|x| known.reference(x))) {
             return Meaning::Activation(activation);
         }
         let gain = self.at(1.0);
-        if is(&|x| gain * x) { Meaning::Gain(gain) } else { Meaning::Other }
+        if agree(self, &|x| gain * x) { Meaning::Gain(gain) } else { Meaning::Other }
     }
 }
 
@@ -133,6 +155,28 @@ mod tests {
         assert_eq!(two(Two::Max, X, Number(0.0)).meaning(), Meaning::Activation(Activation::Relu));
         let leaky = two(Two::Max, X, two(Two::Mul, X, Number(0.2)));
         assert_eq!(leaky.meaning(), Meaning::Activation(Activation::LeakyRelu));
+    }
+
+    #[test]
+    fn numbers_that_were_rounded_to_halves_spell_the_same() {
+        use Expr::X;
+        let spelled = |number: f64, meant: Activation| match meant {
+            Activation::QuickGelu => {
+                two(Two::Mul, one(One::Sigmoid, two(Two::Mul, X, Expr::Number(number))), X)
+            }
+            _ => {
+                let erf = one(One::Erf, two(Two::Div, X, Expr::Number(number)));
+                two(Two::Mul, two(Two::Mul, X, two(Two::Add, erf, Expr::Number(1.0))), Expr::Number(0.5))
+            }
+        };
+        for (number, meant) in [(SQRT_2, Activation::Gelu), (1.702, Activation::QuickGelu)] {
+            for half in [f16::from_f64(number).to_f64(), bf16::from_f64(number).to_f64()] {
+                assert_eq!(spelled(half, meant).meaning(), Meaning::Activation(meant), "{half}");
+            }
+        }
+        assert_eq!(spelled(1.415, Activation::Gelu).meaning(), Meaning::Other);
+        // A gain is the number that stands there.
+        assert_eq!(two(Two::Mul, X, Expr::Number(1.414_062_5)).meaning(), Meaning::Gain(1.414_062_5));
     }
 
     #[test]
