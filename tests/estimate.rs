@@ -43,6 +43,38 @@ fn peak(mut command: Command) -> u64 {
 }
 
 #[test]
+fn what_is_called_too_much_is_refused_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("picture.png");
+    let (model, out) = (daemon::pack(), out.to_str().unwrap().to_owned());
+    // All fits, though bands take more than other networks may; the VAE does not, in the thinnest bands; the UNet does not.
+    for (side, refusing) in [("512", None), ("768", Some("vae_decoder")), ("1024", Some("unet"))] {
+        let picture = ["--steps", "1", "--guidance-scale", "1", "--width", side, "--height", side];
+        let limited = |arguments: &[&str]| {
+            let mut command = easeld(home.path(), arguments);
+            command.env("EASELD__INFERENCE__MEMORY", "100 MiB").output().unwrap()
+        };
+        let inspect =
+            [&["pack", "inspect", model.to_str().unwrap(), "--estimate", "--json"], &picture[..]].concat();
+        let said: Value = serde_json::from_slice(&limited(&inspect).stdout).unwrap();
+        let [buffers, allowed] =
+            ["buffers_bytes", "allowed_bytes"].map(|field| said["estimate"][field].as_u64());
+        assert_eq!(allowed.is_some(), refusing.is_some(), "{side}: {said}");
+        assert!(allowed.is_none_or(|allowed| buffers.unwrap() > allowed), "{side}: {said}");
+        let generate =
+            [&["generate", "a fox", "--model", model.to_str().unwrap(), "-o", &out], &picture[..]].concat();
+        let made = limited(&generate);
+        let error = String::from_utf8_lossy(&made.stderr);
+        match refusing {
+            None => assert!(made.status.success(), "{side}: {error}"),
+            Some(network) => {
+                assert!(error.contains(network) && error.contains("are left for them"), "{side}: {error}")
+            }
+        }
+    }
+}
+
+#[test]
 fn a_picture_takes_the_memory_that_was_foretold() {
     let home = tempfile::tempdir().unwrap();
     let out = home.path().join("picture.png");

@@ -20,7 +20,7 @@ use easeld::diffusion::ports::Models;
 use easeld::diffusion::postprocess::{RgbImage, to_rgb};
 use easeld::diffusion::request::{FieldError, GenerationRequest, Limits, RawRequest};
 use easeld::display;
-use easeld::engine::{Compute, EngineOptions, PackModels};
+use easeld::engine::{Component, Compute, EngineOptions, PackModels};
 use easeld::generator::{Generator, GeneratorOptions};
 use easeld::packs::Pack;
 use ndarray::{Array4, Axis};
@@ -99,6 +99,26 @@ fn bands_in_int8_are_the_whole_picture_bit_for_bit_from_256_to_1024_pixels() {
         let [whole, bands] = both(pack.path(), Compute::Int8, tile, latents);
         assert!(whole == bands, "{latents:?}: {:.1} dB", psnr_db(&bands, &whole));
     }
+}
+
+#[test]
+fn bands_become_thinner_until_they_fit_and_what_does_not_fit_is_refused() {
+    let pack = tiny::pack("consistency");
+    let latents = randn([1, 4, 256, 256]).into_dyn();
+    let inputs = [("latent_sample", latents.view())];
+    let decoder = |allowed| {
+        let options =
+            EngineOptions { vae_tile: Some(16 << 20), memory_in_bands: allowed, ..EngineOptions::default() };
+        Component::open(pack.path(), "vae_decoder", options).unwrap()
+    };
+    let needed = |allowed| decoder(allowed).estimate(&inputs).unwrap().unwrap().buffers;
+    let thick = needed(None);
+    let allowed = thick - 1;
+    assert!(needed(Some(allowed)) <= allowed, "{} of {allowed}", needed(Some(allowed)));
+    let [one, other] = [None, Some(allowed)].map(|allowed| decoder(allowed).run(&inputs).unwrap());
+    assert!(one == other, "the same bits, however thin the bands are");
+    let refused = decoder(Some(1 << 20)).run(&inputs).unwrap_err();
+    assert!(refused.no_memory && refused.to_string().contains("and 1 MiB are left"), "{refused}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::packs;
 
 /// The program itself, the graphs and plans of a large model, and what a picture is made of besides networks.
 const PROGRAM: u64 = 96 << 20;
+/// The program as a VAE in bands meets it: all else rests by then, and nothing is streamed.
+const PROGRAM_AT_BANDS: u64 = 32 << 20;
 /// At least this much is left to buffers, whatever was asked for: a request that needs more is refused with numbers.
 const BUFFERS_MIN: u64 = 32 << 20;
 
@@ -17,6 +19,8 @@ const BUFFERS_MIN: u64 = 32 << 20;
 pub(super) struct Budget {
     /// Bytes that the buffers of one network may take; nothing where the machine does not say what it has.
     pub(super) buffers: Option<usize>,
+    /// The same of a VAE in bands, with the tensors that it reads and writes.
+    pub(super) bands: Option<usize>,
     /// Bytes from which on the VAE works in bands; nothing for never.
     pub(super) vae_tile: Option<usize>,
     pub(super) residency: Residency,
@@ -53,10 +57,11 @@ impl Budget {
         let residency = set.1.unwrap_or(if fits(1) { Residency::Warm } else { Residency::OneAtATime });
         let staging = if weights == WeightSource::Streamed { STAGING_BYTES as u64 } else { 0 };
         let buffers = all.map(|all| all.saturating_sub(PROGRAM + staging).max(BUFFERS_MIN));
+        let bands = all.map(|all| all.saturating_sub(PROGRAM_AT_BANDS).max(BUFFERS_MIN));
         // Beside the bands' buffers there are the two tensors that they read and write.
         let tile = tile.map(|tile| buffers.map_or(tile, |buffers| tile.min(buffers / 3)));
         let bytes = |bytes: Option<u64>| bytes.and_then(|bytes| usize::try_from(bytes).ok());
-        Self { buffers: bytes(buffers), vae_tile: bytes(tile), residency, weights }
+        Self { buffers: bytes(buffers), bands: bytes(bands), vae_tile: bytes(tile), residency, weights }
     }
 }
 
@@ -78,7 +83,8 @@ mod tests {
         assert_eq!((budget.weights, budget.residency), (WeightSource::Mapped, Residency::Warm));
         assert_eq!(budget.vae_tile, Some(1024 << 20));
         let unknown = Budget::divided(None, SD15, (None, None), None);
-        assert_eq!((unknown.buffers, unknown.vae_tile, unknown.weights), (None, None, WeightSource::Mapped));
+        assert_eq!((unknown.buffers, unknown.bands, unknown.vae_tile), (None, None, None));
+        assert_eq!(unknown.weights, WeightSource::Mapped);
     }
 
     #[test]
@@ -86,9 +92,11 @@ mod tests {
         let budget = divided(460 * MIB, SD15);
         assert_eq!((budget.weights, budget.residency), (WeightSource::Streamed, Residency::OneAtATime));
         assert_eq!((budget.buffers, budget.vae_tile), (Some(300 << 20), Some(100 << 20)));
+        assert_eq!(budget.bands, Some(428 << 20));
         let between = divided(1536 * MIB, SD15);
         assert_eq!((between.weights, between.residency), (WeightSource::Streamed, Residency::Warm));
-        assert_eq!(divided(100 * MIB, SD15).buffers, Some(32 << 20), "never nothing");
+        let least = divided(30 * MIB, SD15);
+        assert_eq!((least.buffers, least.bands), (Some(32 << 20), Some(32 << 20)), "never nothing");
     }
 
     #[test]

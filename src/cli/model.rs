@@ -143,13 +143,15 @@ impl Given {
 }
 
 fn options(settings: &Settings, given: &Given, directory: &Path) -> GeneratorOptions {
-    let Budget { buffers, vae_tile, residency, weights } = Budget::new(settings, given.weights, directory);
+    let Budget { buffers, bands, vae_tile, residency, weights } =
+        Budget::new(settings, given.weights, directory);
     let engine = EngineOptions {
         threads: given.threads.unwrap_or(settings.inference.threads),
         residency,
         compute: given.compute,
         vae_tile,
         memory: buffers,
+        memory_in_bands: bands,
         weights,
     };
     GeneratorOptions {

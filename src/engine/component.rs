@@ -30,8 +30,10 @@ pub struct KindTime {
 /// What a run of a network takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
-    /// Bytes of buffers, as they are held against [`EngineOptions::memory`].
+    /// Bytes of buffers, as they are held against what is allowed.
     pub buffers: usize,
+    /// Bytes of buffers above which it is refused, by [`EngineOptions::memory`] or [`EngineOptions::memory_in_bands`].
+    pub allowed: Option<usize>,
     /// Bytes that come when it runs and go when it rests: the buffers, and what is staged beside them.
     pub running: usize,
     /// Bytes of packed weights, which are mapped from their file.
@@ -79,7 +81,7 @@ impl Component {
     }
 
     /// What [`Component::run`] with these inputs would take, without running it; nothing where that is not known before: in
-    /// f32. Weights that are not packed yet are packed. Buffers may be larger than [`EngineOptions::memory`].
+    /// f32. Weights that are not packed yet are packed. Buffers may be larger than what is allowed.
     ///
     /// # Errors
     /// Those of reading and planning the graph; `no_memory` where packing would take more than there is.

@@ -10,6 +10,7 @@ mod code_pages;
 mod component;
 mod components;
 mod halves;
+mod in_bands;
 mod kernels;
 mod layer_norms;
 mod learned;
@@ -103,6 +104,9 @@ pub struct EngineOptions {
     /// Most bytes that the buffers of one network may take; nothing: as many as it needs. Networks rest in turn, so no two
     /// have buffers at a time. Holds for our own kernels: what tract takes in f32 is not known beforehand.
     pub memory: Option<usize>,
+    /// As `memory`, for a VAE in bands, with the tensors that it reads and writes: bands become thinner until they take no
+    /// more. Nothing is streamed beside them, so they may take more than other networks.
+    pub memory_in_bands: Option<usize>,
     /// Where int8 weights come from.
     pub weights: WeightSource,
 }

@@ -16,7 +16,6 @@ use super::ops::Machine;
 use super::packed::{PackedModel, Reading};
 use super::plan::Plan;
 use super::planned::{FIRST_OUTPUT, Planned, Runner};
-use super::tiles::Tiles;
 use super::typed::{Input, typed};
 use super::weights::give_back_free_blocks;
 use super::{Compute, EngineOptions, budget, learned, load, lower, quantizers};
@@ -29,18 +28,22 @@ const TOKEN_IDS: &str = "input_ids";
 /// change.
 pub(super) struct Network {
     component: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     compute: Compute,
     reading: Reading,
-    machine: Machine,
+    pub(super) machine: Machine,
     /// The name of the only input, once somebody asked.
     only_input: Option<String>,
     /// Vectors of words that the graph's own table of token embeddings lacks.
     learned: Arc<[Vec<f32>]>,
     /// More bytes than this are not taken for buffers where the picture can be had in bands.
-    tile: Option<usize>,
+    pub(super) tile: Option<usize>,
     /// More bytes than this are not taken for buffers at all.
     memory: Option<usize>,
+    /// The same for bands, with the tensors around them.
+    pub(super) memory_in_bands: Option<usize>,
+    /// Whether what would take more is refused; it may only be asked about.
+    pub(super) refuses: bool,
     /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
     packed: Option<PackedModel>,
     planned: Option<Planned>,
@@ -66,6 +69,8 @@ impl Network {
             only_input: None,
             tile: None,
             memory: options.memory,
+            memory_in_bands: options.memory_in_bands,
+            refuses: true,
             packed: None,
             planned: None,
             load_time: Duration::ZERO,
@@ -116,21 +121,21 @@ impl Network {
 
     /// What a run for these inputs will take, by the plan alone: none of its memory is there yet.
     pub(super) fn estimate(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<Estimate>> {
-        // It is asked what it would take, not whether it may.
-        let memory = self.memory.take();
+        self.refuses = false;
         let planned = self.token_rows(inputs).and_then(|rows| self.plan(&with_rows(inputs, rows.as_ref())));
-        self.memory = memory;
+        self.refuses = true;
         planned?;
         let (Some(packed), Some(planned)) = (&self.packed, &self.planned) else { return Ok(None) };
-        let (buffers, running, work) = match &planned.runner {
-            Runner::Own(plan) => (plan.bytes(), plan.bytes_running(), plan.work()),
+        let (buffers, running, work, allowed) = match &planned.runner {
+            Runner::Own(plan) => (plan.bytes(), plan.bytes_running(), plan.work(), self.memory),
             Runner::Tiles(tiles) => {
                 let (bytes, work) = tiles.estimate(&packed.weights, &self.machine)?;
-                (bytes, bytes, work)
+                (bytes, bytes, work, self.memory_in_bands)
             }
             Runner::Tract(_) => return Ok(None),
         };
-        Ok(Some(Estimate { buffers, running: running + packed.staged, weights: packed.bytes(), work }))
+        let weights = packed.bytes();
+        Ok(Some(Estimate { buffers, allowed, running: running + packed.staged, weights, work }))
     }
 
     /// Time by kind of operation, where our own kernels run.
@@ -300,10 +305,10 @@ impl Network {
             Some(packed) => {
                 let graph = lower::lower(&model, &packed.weights)?;
                 let plan = Plan::new(graph, &packed.weights, self.machine.clone())?;
-                match self.tiles(packed, plan.bytes(), inputs) {
+                match self.tiles(packed, plan.bytes(), inputs)? {
                     Some(tiles) => Runner::Tiles(tiles),
                     None => {
-                        budget::check(plan.bytes(), self.memory)?;
+                        budget::check(plan.bytes(), self.memory.filter(|_| self.refuses))?;
                         Runner::Own(Box::new(plan))
                     }
                 }
@@ -318,44 +323,6 @@ impl Network {
         };
         let (input_types, input_shapes) = facts.into_iter().unzip();
         Ok(Planned { shapes, runner, output_names, input_types, input_shapes })
-    }
-
-    /// The network in bands, if it would take more than it may and can be taken so.
-    fn tiles(&self, packed: &PackedModel, needed: usize, inputs: &[(&str, Input<'_>)]) -> Option<Tiles> {
-        let bytes = self.tile.filter(|bytes| needed > *bytes)?;
-        let [(input, Input::Floats(picture))] = inputs else {
-            return None;
-        };
-        let [output] = &packed.graph.graph.as_ref()?.output[..] else {
-            return None;
-        };
-        let ends = [input, output.name.as_str()];
-        let picture = picture.view();
-        Tiles::new(&packed.graph, &self.path, ends, picture, &packed.weights, &self.machine, bytes)
-            .inspect_err(|error| {
-                tracing::warn!("{} takes all of a picture at once: {error:#}", self.component)
-            })
-            .ok()
-    }
-
-    /// The same with weights in f32 for our own kernels: tract cannot be told statistics.
-    fn tiles_in_f32(
-        &self,
-        model: &TypedModel,
-        inputs: &[(&str, Input<'_>)],
-    ) -> anyhow::Result<Option<(PackedModel, Tiles)>> {
-        // Beside a tensor there is at least what it comes from and what becomes of it.
-        const ALIVE: usize = 3;
-        let size =
-            |fact: &TypedFact| fact.shape.as_concrete().map_or(0, |shape| shape.iter().product::<usize>());
-        let outlets = model.nodes().iter().flat_map(|node| &node.outputs);
-        let largest = outlets.map(|outlet| size(&outlet.fact)).max().unwrap_or(0);
-        let needed = largest * size_of::<f32>() * ALIVE;
-        if self.tile.is_none_or(|bytes| needed <= bytes) {
-            return Ok(None);
-        }
-        let packed = PackedModel::in_f32(&self.path)?;
-        Ok(self.tiles(&packed, needed, inputs).map(|tiles| (packed, tiles)))
     }
 
     /// Has the graph know what was learned after it was made.

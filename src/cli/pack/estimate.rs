@@ -131,7 +131,6 @@ pub(super) fn estimate(pack: &Pack, settings: &Settings, asked: &PictureArgs) ->
     plans.add(decoder, candidates, 1)?;
     // Planning a large network takes more than a small picture does.
     let planning = memory::status_kib("VmHWM").filter(|_| forgotten).map_or(0, |kib| kib << 10);
-    let refused = plans.allowed.filter(|allowed| plans.largest > *allowed);
 
     let isa = Isa::choose()?;
     let threads = options.engine.thread_count();
@@ -144,7 +143,7 @@ pub(super) fn estimate(pack: &Pack, settings: &Settings, asked: &PictureArgs) ->
         weights_bytes: plans.weights,
         weights: if options.engine.weights == WeightSource::Mapped { "mapped" } else { "streamed" },
         peak_bytes: plans.peak.max(planning),
-        allowed_bytes: refused.map(|allowed| allowed as u64),
+        allowed_bytes: plans.refused.map(|allowed| allowed as u64),
         seconds: plans.work / (dot_product_peak(isa) * threads as f64) * THE_REST,
         isa: isa.name(),
         threads,
@@ -156,13 +155,13 @@ struct Plans<'a> {
     pack: &'a Pack,
     shapes: &'a Shapes,
     options: EngineOptions,
-    /// Bytes that buffers may take.
-    allowed: Option<usize>,
     /// Holds tokenizer and configuration.
     _generator: Generator,
     kept: Vec<Component>,
     /// Bytes of the largest buffers.
     largest: usize,
+    /// Bytes that a network may take for buffers that needs more.
+    refused: Option<usize>,
     weights: u64,
     /// Bytes resident at the worst moment.
     peak: u64,
@@ -172,10 +171,8 @@ struct Plans<'a> {
 
 impl<'a> Plans<'a> {
     fn new(pack: &'a Pack, shapes: &'a Shapes, options: EngineOptions, generator: Generator) -> Self {
-        // Whether buffers fit is for this estimate to say.
-        let (allowed, options) = (options.memory, EngineOptions { memory: None, ..options });
-        let (kept, largest, weights, peak, work) = (Vec::new(), 0, 0, 0, 0.0);
-        Self { pack, shapes, options, allowed, _generator: generator, kept, largest, weights, peak, work }
+        let (kept, largest, refused, weights, peak, work) = (Vec::new(), 0, None, 0, 0, 0.0);
+        Self { pack, shapes, options, _generator: generator, kept, largest, refused, weights, peak, work }
     }
 
     fn add(&mut self, component: &str, runs: usize, batch: usize) -> anyhow::Result<()> {
@@ -198,10 +195,12 @@ impl<'a> Plans<'a> {
             let mut network = Component::open(&self.pack.directory, component, self.options)?;
             let needs = self.shapes.estimate(&mut network, component, batch)?;
             let needs = needs.with_context(|| format!("{component}: it is not known before it runs"))?;
-            if batch > 1 && self.allowed.is_some_and(|allowed| needs.buffers > allowed) {
+            let refused = needs.allowed.filter(|allowed| needs.buffers > *allowed);
+            if batch > 1 && refused.is_some() {
                 most = batch - 1;
                 continue;
             }
+            self.refused = self.refused.or(refused);
             self.kept.push(network);
             self.largest = self.largest.max(needs.buffers);
             self.weights += needs.weights;
