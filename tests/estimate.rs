@@ -42,6 +42,12 @@ fn peak(mut command: Command) -> u64 {
     peak << 10
 }
 
+/// The command that foretells what `picture` takes, and the one that makes it.
+fn commands<'a>(model: &'a str, out: &'a str, picture: &[&'a str]) -> [Vec<&'a str>; 2] {
+    let inspect = [&["pack", "inspect", model, "--estimate", "--json"], picture].concat();
+    [inspect, [&["generate", "a fox", "--model", model, "-o", out], picture].concat()]
+}
+
 #[test]
 fn what_is_called_too_much_is_refused_and_nothing_else() {
     let home = tempfile::tempdir().unwrap();
@@ -54,15 +60,12 @@ fn what_is_called_too_much_is_refused_and_nothing_else() {
             let mut command = easeld(home.path(), arguments);
             command.env("EASELD__INFERENCE__MEMORY", "100 MiB").output().unwrap()
         };
-        let inspect =
-            [&["pack", "inspect", model.to_str().unwrap(), "--estimate", "--json"], &picture[..]].concat();
+        let [inspect, generate] = commands(model.to_str().unwrap(), &out, &picture);
         let said: Value = serde_json::from_slice(&limited(&inspect).stdout).unwrap();
         let [buffers, allowed] =
             ["buffers_bytes", "allowed_bytes"].map(|field| said["estimate"][field].as_u64());
         assert_eq!(allowed.is_some(), refusing.is_some(), "{side}: {said}");
         assert!(allowed.is_none_or(|allowed| buffers.unwrap() > allowed), "{side}: {said}");
-        let generate =
-            [&["generate", "a fox", "--model", model.to_str().unwrap(), "-o", &out], &picture[..]].concat();
         let made = limited(&generate);
         let error = String::from_utf8_lossy(&made.stderr);
         match refusing {
@@ -87,12 +90,11 @@ fn a_picture_takes_the_memory_that_was_foretold() {
     ];
     for case in cases {
         let picture = [&["--steps", "2"], case].concat();
-        let inspect = [&["pack", "inspect", model, "--estimate", "--json"], &picture[..]].concat();
+        let [inspect, generate] = commands(model, &out, &picture);
         let output = easeld(home.path(), &inspect).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         let foretold = said["estimate"]["peak_bytes"].as_f64().unwrap();
-        let generate = [&["generate", "a fox", "--model", model, "-o", &out], &picture[..]].concat();
         let measured = peak(easeld(home.path(), &generate)) as f64;
         println!("{case:?}: foretold {:.1} MB, measured {:.1} MB", foretold / 1e6, measured / 1e6);
         assert!(

@@ -9,7 +9,7 @@ use crate::packs;
 
 /// The program itself, the graphs and plans of a large model, and what a picture is made of besides networks.
 const PROGRAM: u64 = 96 << 20;
-/// The program as a VAE in bands meets it: all else rests by then, and nothing is streamed.
+/// The program as a VAE in bands meets it: all else rests by then, and of a VAE's weights 8 MiB are streamed at a time.
 const PROGRAM_AT_BANDS: u64 = 32 << 20;
 /// At least this much is left to buffers, whatever was asked for: a request that needs more is refused with numbers.
 const BUFFERS_MIN: u64 = 32 << 20;

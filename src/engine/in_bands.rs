@@ -2,7 +2,6 @@
 
 use tract_onnx::prelude::*;
 
-use super::budget;
 use super::network::Network;
 use super::packed::PackedModel;
 use super::tiles::Tiles;
@@ -12,38 +11,33 @@ use super::typed::Input;
 const THINNEST: usize = 4 << 20;
 
 impl Network {
-    /// The network in bands, if it would take more than it may and can be taken so.
+    /// The network in bands, if it would take more than it may and can be taken so: in bands that fit, or in the thinnest.
     pub(super) fn tiles(
         &self,
         packed: &PackedModel,
         needed: usize,
         inputs: &[(&str, Input<'_>)],
-    ) -> anyhow::Result<Option<Tiles>> {
-        let Some(mut bytes) = self.tile.filter(|bytes| needed > *bytes) else {
-            return Ok(None);
+    ) -> Option<Tiles> {
+        let mut bytes = self.tile.filter(|bytes| needed > *bytes)?;
+        let [(input, Input::Floats(picture))] = inputs else {
+            return None;
         };
-        let outputs = packed.graph.graph.as_ref().map(|graph| &graph.output[..]);
-        let ([(input, Input::Floats(picture))], Some([output])) = (inputs, outputs) else {
-            return Ok(None);
+        let [output] = &packed.graph.graph.as_ref()?.output[..] else {
+            return None;
         };
         let ends = [input, output.name.as_str()];
-        let (weights, machine) = (&packed.weights, &self.machine);
+        let allowed = self.memory_in_bands.unwrap_or(usize::MAX);
         loop {
-            let cut = Tiles::new(&packed.graph, &self.path, ends, picture.view(), weights, machine, bytes);
-            let tiles = match cut {
-                Ok(tiles) => tiles,
+            let picture = picture.view();
+            match Tiles::new(&packed.graph, &self.path, ends, picture, &packed.weights, &self.machine, bytes)
+            {
+                Ok(tiles) if tiles.bytes() > allowed && bytes > THINNEST => bytes /= 2,
+                Ok(tiles) => return Some(tiles),
                 Err(error) => {
                     tracing::warn!("{} takes all of a picture at once: {error:#}", self.component());
-                    return Ok(None);
+                    return None;
                 }
-            };
-            let Some(allowed) = self.memory_in_bands else { return Ok(Some(tiles)) };
-            let (needed, _) = tiles.estimate(weights, machine)?;
-            if needed <= allowed || bytes <= THINNEST {
-                budget::check(needed, Some(allowed).filter(|_| self.refuses))?;
-                return Ok(Some(tiles));
             }
-            bytes /= 2;
         }
     }
 
@@ -64,6 +58,6 @@ impl Network {
             return Ok(None);
         }
         let packed = PackedModel::in_f32(&self.path)?;
-        Ok(self.tiles(&packed, needed, inputs)?.map(|tiles| (packed, tiles)))
+        Ok(self.tiles(&packed, needed, inputs).map(|tiles| (packed, tiles)))
     }
 }

@@ -105,7 +105,7 @@ pub struct EngineOptions {
     /// have buffers at a time. Holds for our own kernels: what tract takes in f32 is not known beforehand.
     pub memory: Option<usize>,
     /// As `memory`, for a VAE in bands, with the tensors that it reads and writes: bands become thinner until they take no
-    /// more. Nothing is streamed beside them, so they may take more than other networks.
+    /// more. Little is streamed beside them, a VAE's weights being small, so they may take more than other networks.
     pub memory_in_bands: Option<usize>,
     /// Where int8 weights come from.
     pub weights: WeightSource,

@@ -42,8 +42,6 @@ pub(super) struct Network {
     memory: Option<usize>,
     /// The same for bands, with the tensors around them.
     pub(super) memory_in_bands: Option<usize>,
-    /// Whether what would take more is refused; it may only be asked about.
-    pub(super) refuses: bool,
     /// Its weights for our own kernels; tract reads the file again rather than have them held twice.
     packed: Option<PackedModel>,
     planned: Option<Planned>,
@@ -70,7 +68,6 @@ impl Network {
             tile: None,
             memory: options.memory,
             memory_in_bands: options.memory_in_bands,
-            refuses: true,
             packed: None,
             planned: None,
             load_time: Duration::ZERO,
@@ -121,21 +118,26 @@ impl Network {
 
     /// What a run for these inputs will take, by the plan alone: none of its memory is there yet.
     pub(super) fn estimate(&mut self, inputs: &[(&str, Input<'_>)]) -> anyhow::Result<Option<Estimate>> {
-        self.refuses = false;
-        let planned = self.token_rows(inputs).and_then(|rows| self.plan(&with_rows(inputs, rows.as_ref())));
-        self.refuses = true;
-        planned?;
+        let rows = self.token_rows(inputs)?;
+        self.plan(&with_rows(inputs, rows.as_ref()))?;
         let (Some(packed), Some(planned)) = (&self.packed, &self.planned) else { return Ok(None) };
-        let (buffers, running, work, allowed) = match &planned.runner {
-            Runner::Own(plan) => (plan.bytes(), plan.bytes_running(), plan.work(), self.memory),
-            Runner::Tiles(tiles) => {
-                let (bytes, work) = tiles.estimate(&packed.weights, &self.machine)?;
-                (bytes, bytes, work, self.memory_in_bands)
-            }
+        let Some((buffers, allowed)) = self.buffers() else { return Ok(None) };
+        let (running, work) = match &planned.runner {
+            Runner::Own(plan) => (plan.bytes_running(), plan.work()),
+            Runner::Tiles(tiles) => (tiles.bytes(), tiles.work()),
             Runner::Tract(_) => return Ok(None),
         };
         let weights = packed.bytes();
         Ok(Some(Estimate { buffers, allowed, running: running + packed.staged, weights, work }))
+    }
+
+    /// Bytes of buffers that a run takes by the plan there is, and how many it may; nothing where tract runs it.
+    fn buffers(&self) -> Option<(usize, Option<usize>)> {
+        match &self.planned.as_ref()?.runner {
+            Runner::Own(plan) => Some((plan.bytes(), self.memory)),
+            Runner::Tiles(tiles) => Some((tiles.bytes(), self.memory_in_bands)),
+            Runner::Tract(_) => None,
+        }
     }
 
     /// Time by kind of operation, where our own kernels run.
@@ -191,6 +193,9 @@ impl Network {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let rows = self.token_rows(inputs)?;
             self.plan(&with_rows(inputs, rows.as_ref()))?;
+            if let Some((needed, allowed)) = self.buffers() {
+                budget::check(needed, allowed)?;
+            }
             Ok(rows)
         }));
         let rows = prepared.unwrap_or_else(|_| bail!("this graph cannot be planned (a panic)"));
@@ -305,12 +310,9 @@ impl Network {
             Some(packed) => {
                 let graph = lower::lower(&model, &packed.weights)?;
                 let plan = Plan::new(graph, &packed.weights, self.machine.clone())?;
-                match self.tiles(packed, plan.bytes(), inputs)? {
+                match self.tiles(packed, plan.bytes(), inputs) {
                     Some(tiles) => Runner::Tiles(tiles),
-                    None => {
-                        budget::check(plan.bytes(), self.memory.filter(|_| self.refuses))?;
-                        Runner::Own(Box::new(plan))
-                    }
+                    None => Runner::Own(Box::new(plan)),
                 }
             }
             None => match self.tiles_in_f32(&model, inputs)? {

@@ -42,6 +42,10 @@ struct Stretch {
     bands: Option<Bands>,
     input: Shape,
     output: Shape,
+    /// Bytes that its plan takes while it runs.
+    running: usize,
+    /// Multiplications of all its runs for a picture, by kind of operation.
+    work: Vec<(&'static str, f64)>,
 }
 
 /// A network with one picture in and one out, ready for pictures of one size.
@@ -95,23 +99,18 @@ impl Tiles {
         Ok(Tiles { stretches })
     }
 
-    /// Memory that a run takes, bytes: what the largest stretch does with the tensors around it. Multiplications of the whole
-    /// run, by kind of operation.
-    pub(super) fn estimate(
-        &self,
-        weights: &Weights,
-        machine: &Machine,
-    ) -> anyhow::Result<(usize, Vec<(&'static str, f64)>)> {
-        let mut bytes = 0;
+    /// Memory that a run takes, bytes: what the largest stretch does with the tensors around it.
+    pub(super) fn bytes(&self) -> usize {
+        self.stretches.iter().map(|stretch| stretch.running + stretch.tensor_bytes()).max().unwrap_or(0)
+    }
+
+    /// Multiplications of the whole run, by kind of operation.
+    pub(super) fn work(&self) -> Vec<(&'static str, f64)> {
         let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
-        for stretch in &self.stretches {
-            let plan = Plan::new(stretch.graph.clone(), weights, machine.clone())?;
-            bytes = bytes.max(plan.bytes_running() + stretch.tensor_bytes());
-            for (kind, macs) in plan.work() {
-                *sums.entry(kind).or_default() += macs * stretch.runs_of(&plan);
-            }
+        for (kind, macs) in self.stretches.iter().flat_map(|stretch| &stretch.work) {
+            *sums.entry(kind).or_default() += macs;
         }
-        Ok((bytes, sums.into_iter().collect()))
+        sums.into_iter().collect()
     }
 
     /// Runs the network on `picture`, `[1, C, H, W]`.
@@ -141,8 +140,10 @@ impl Stretch {
         machine: &Machine,
         bytes: usize,
     ) -> anyhow::Result<Stretch> {
+        let planned = |graph: &Graph| Plan::new(graph.clone(), weights, machine.clone());
         let graph = lowered(input[0])?;
-        let needed = Plan::new(graph.clone(), weights, machine.clone())?.bytes();
+        let plan = planned(&graph)?;
+        let needed = plan.bytes();
         let units = input[0].min(output[0]);
         let width = input[1].min(output[1]);
         let even = [input[0], output[0]].iter().all(|height| height.is_multiple_of(units));
@@ -153,21 +154,25 @@ impl Stretch {
             Bands::new(units, reach, bytes as f64 / needed as f64, multiple)
         });
         let Some(bands) = bands else {
-            return Ok(Stretch { graph, bands: None, input, output });
+            return Ok(Stretch {
+                graph,
+                bands: None,
+                input,
+                output,
+                running: plan.bytes_running(),
+                work: plan.work(),
+            });
         };
         let graph = lowered(bands.height * (input[0] / units))?;
         let wanted = [1, bands.height * (output[0] / units), output[1], output[2]];
         let met = graph.outputs[0].shape();
         ensure!(met == wanted, "a band of it gives {met:?} instead of {wanted:?}");
-        Ok(Stretch { graph, bands: Some(bands), input, output })
-    }
-
-    /// How often `plan`, its own, runs for a picture.
-    fn runs_of(&self, plan: &Plan) -> f64 {
-        let Some(bands) = self.bands else { return 1.0 };
+        let plan = planned(&graph)?;
         // A pass for a norm ends there: half of the whole, on average.
         let passes = 1.0 + plan.pooled_norms().len() as f64 / 2.0;
-        passes * bands.all().count() as f64
+        let runs = passes * bands.all().count() as f64;
+        let work = plan.work().into_iter().map(|(kind, macs)| (kind, macs * runs)).collect();
+        Ok(Stretch { graph, bands: Some(bands), input, output, running: plan.bytes_running(), work })
     }
 
     /// Of the tensor that it reads and the one that it writes, as far as its plan has no copy of them.
