@@ -66,9 +66,18 @@ impl Setup {
         self.ask_for(json!({"id": id, "prompt": "a cat", "steps": steps}));
     }
 
-    /// A job that a fast machine is at for seconds: longer than it takes the board's sensors to be read.
-    fn ask_long(&self) {
-        self.ask_for(json!({"id": "long", "prompt": "a cat", "steps": 200, "num_images": 4}));
+    /// A job that this machine is at for seconds, be it a fast one or an emulator: longer than it takes the board's
+    /// sensors to be read. It is at its first step.
+    fn begin_long(&self) -> Duration {
+        let job = |id, steps: u32| json!({"id": id, "prompt": "a cat", "steps": steps, "num_images": 4});
+        let (short, asked) = (20, Instant::now());
+        self.ask_for(job("short", short));
+        assert_eq!(self.ended("short")["status"], "succeeded");
+        let a_step = asked.elapsed() / short;
+        let steps = (10.0 / a_step.as_secs_f64()) as u32;
+        self.ask_for(job("long", steps.clamp(10, 200)));
+        self.state(|state| state["job"] == "long" && state["step"].as_u64() >= Some(1));
+        a_step
     }
 
     fn ask_for(&self, request: Value) {
@@ -101,17 +110,14 @@ impl Setup {
 #[test]
 fn a_hot_board_holds_its_job_between_steps_says_so_and_goes_on_when_cool() {
     let setup = setup(&[]);
-    let asked = Instant::now();
-    setup.ask_long();
-    setup.state(|state| state["step"].as_u64() >= Some(1));
-    let a_step = asked.elapsed(); // at most
+    let a_step = setup.begin_long();
     setup.board.warm_to(85);
     let held = setup.state(|state| state["throttle"]["mode"] == "held");
     assert_eq!(held["throttle"]["cause"], "heat");
     assert_eq!(held["temp_c"], 85.0);
     assert!(setup.daemon.log().contains("work is held: the processor is too warm"), "{}", setup.daemon.log());
     // The step at work is finished, then there is none for as long as it is hot.
-    let before = setup.states_during(2.max(a_step.as_secs() + 1));
+    let before = setup.states_during(2.max(2 * a_step.as_secs() + 1));
     let step = before.last().unwrap_or(&held)["step"].clone();
     // Below the threshold is not yet cool.
     setup.board.warm_to(80);
@@ -134,8 +140,7 @@ fn a_hot_board_holds_its_job_between_steps_says_so_and_goes_on_when_cool() {
 #[test]
 fn a_held_job_can_be_cancelled_and_a_hot_board_can_be_stopped() {
     let mut setup = setup(&[]);
-    setup.ask_long();
-    setup.state(|state| state["step"].as_u64() >= Some(1));
+    setup.begin_long();
     setup.board.warm_to(90);
     setup.state(|state| state["throttle"]["mode"] == "held");
     publish(setup.broker.port(), "easel/desk/cancel", b"long", &[]);
