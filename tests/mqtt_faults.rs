@@ -28,7 +28,6 @@ async fn a_wrong_password_is_told_once_and_tried_again() {
     let (client, mut events) = Client::start(settings.clone());
     let reason = disconnected(&mut events).await;
     assert!(reason.contains("refused user \"panel\"") && reason.contains("password_file"), "{reason}");
-    assert!(reason.contains("trying again in"), "{reason}");
     blocking(move || {
         broker.wait_for_log("not authorised", 3); // it keeps trying ...
         broker
@@ -301,7 +300,9 @@ async fn a_second_client_with_our_id_is_named_as_the_cause() {
     let named = async {
         loop {
             match next(&mut events).await {
-                MqttEvent::Disconnected { reason } if reason.contains("our client id \"easeld-test\"") => {
+                MqttEvent::Disconnected { reason, .. }
+                    if reason.contains("our client id \"easeld-test\"") =>
+                {
                     break;
                 }
                 MqttEvent::Connected { .. } | MqttEvent::Disconnected { .. } => {}

@@ -51,7 +51,7 @@ pub(super) async fn connected(events: &mut mpsc::Receiver<MqttEvent>) -> anyhow:
         loop {
             match events.recv().await {
                 Some(MqttEvent::Connected { .. }) => return Ok(()),
-                Some(MqttEvent::Disconnected { reason }) => why = reason,
+                Some(MqttEvent::Disconnected { reason, .. }) => why = reason,
                 Some(_) => {}
                 None => bail!("the MQTT client ended"),
             }

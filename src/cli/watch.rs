@@ -52,7 +52,9 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
             while let Some(event) = events.recv().await {
                 match event {
                     MqttEvent::Message(message) => fleet.hear(&message),
-                    MqttEvent::Disconnected { reason } => fleet.say(&reason),
+                    MqttEvent::Disconnected { reason, wait } => {
+                        fleet.say(&format!("{reason}; trying again in {:.1} s", wait.as_secs_f64()));
+                    }
                     _ => {}
                 }
             }

@@ -128,6 +128,8 @@ fn incoming(publish: Publish) -> Option<Incoming> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn publish(qos: QoS, packet_id: u16, bytes: usize) -> Publish {
@@ -137,7 +139,7 @@ mod tests {
     }
 
     fn disconnected() -> MqttEvent {
-        MqttEvent::Disconnected { reason: "test".to_owned() }
+        MqttEvent::Disconnected { reason: "test".to_owned(), wait: Duration::ZERO }
     }
 
     const CONNECTED: MqttEvent = MqttEvent::Connected { max_packet_size: None };

@@ -325,8 +325,7 @@ impl Connection {
         } else {
             tracing::warn!(broker, reason, wait, "no connection to the broker");
         }
-        let event = MqttEvent::Disconnected { reason: format!("{reason}; trying again in {wait}") };
-        self.backlog.connection_lost(event);
+        self.backlog.connection_lost(MqttEvent::Disconnected { reason: reason.clone(), wait: delay });
         self.told = Some(reason);
     }
 

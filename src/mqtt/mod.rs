@@ -8,6 +8,8 @@
 //! - [`topics`]: the topic grammar, both directions.
 //! - [`EmbeddedBroker`]: a broker inside the process, on loopback, for `demo` and trials.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 mod backlog;
@@ -94,8 +96,10 @@ pub enum MqttEvent {
     /// The connection is gone or was refused; the client keeps trying, with backoff. Sent once for
     /// each loss, and again only when the reason changes.
     Disconnected {
-        /// For people: what happened and what it tries next.
+        /// For people: what happened.
         reason: String,
+        /// How long it waits until it tries again.
+        wait: Duration,
     },
     /// The broker does not let us hear this filter (an ACL, mostly); the rest works. Comes before the
     /// `Connected` of the same connection.

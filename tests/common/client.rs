@@ -43,7 +43,7 @@ pub(crate) async fn connected(events: &mut Receiver<MqttEvent>) -> Option<u32> {
 
 pub(crate) async fn disconnected(events: &mut Receiver<MqttEvent>) -> String {
     match next(events).await {
-        MqttEvent::Disconnected { reason } => reason,
+        MqttEvent::Disconnected { reason, .. } => reason,
         other => panic!("not disconnected: {other:?}"),
     }
 }

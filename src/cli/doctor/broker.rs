@@ -50,7 +50,7 @@ async fn reach(settings: &Settings) -> Finding {
         loop {
             match events.recv().await {
                 Some(MqttEvent::Connected { max_packet_size }) => return max_packet_size,
-                Some(MqttEvent::Disconnected { reason }) => why = reason,
+                Some(MqttEvent::Disconnected { reason, .. }) => why = reason,
                 Some(_) => {}
                 None => return None,
             }
@@ -59,7 +59,8 @@ async fn reach(settings: &Settings) -> Finding {
     let Ok(limit) = timeout(CONNECT_LIMIT, connected).await else {
         let advice =
             "is it running, does this machine reach it, are [mqtt] url, username and password_file right?";
-        return Finding::fail("broker", format!("{url}: {why}"), advice);
+        let said = if why.contains(url) { why } else { format!("{url}: {why}") };
+        return Finding::fail("broker", said, advice);
     };
     let took = began.elapsed().as_millis();
     let probe = Publication { topic: topic.clone(), payload: "{}".into(), ..Publication::default() };
