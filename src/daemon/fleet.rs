@@ -20,16 +20,16 @@ impl Share {
     }
 
     /// Joins or leaves so that it is a member while it has room.
-    pub(super) async fn follow(&mut self, has_room: bool) {
+    pub(super) fn follow(&mut self, has_room: bool) {
         let Some(client) = &self.client else { return };
         if has_room == self.joined {
             return;
         }
         self.joined = has_room;
         if has_room {
-            client.subscribe(self.filter.as_str()).await;
+            client.subscribe(self.filter.as_str());
         } else {
-            client.unsubscribe(self.filter.as_str()).await;
+            client.unsubscribe(self.filter.as_str());
         }
         tracing::debug!(filter = self.filter, joined = self.joined, "the fleet's share");
     }

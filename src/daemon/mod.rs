@@ -220,7 +220,7 @@ impl Daemon {
         let mut shutdown = std::pin::pin!(shutdown);
         self.service.tick()?;
         loop {
-            self.share.follow(self.service.has_room()).await;
+            self.share.follow(self.service.has_room());
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
                 Some(event) = self.broker.events.recv() => self.on_mqtt(event)?,
@@ -259,7 +259,7 @@ impl Daemon {
         self.notifier.stopping("stopping");
         tracing::info!("stopping");
         self.web.deaf();
-        self.share.follow(false).await;
+        self.share.follow(false);
         self.service.begin_stop();
         let deadline = Instant::now() + WORKER_GRACE;
         while self.service.is_running() {

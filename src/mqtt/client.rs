@@ -5,9 +5,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::Connection;
 use super::{ClientSettings, MqttEvent, Publication};
 
-/// Requests on their way to the task; it takes them up at once, so a few places do.
-const COMMAND_CHANNEL: usize = 8;
-
 /// One event lies ready for the daemon; the others stay with the task, unacknowledged. See `backlog`.
 const EVENT_CHANNEL: usize = 1;
 
@@ -17,7 +14,9 @@ const EVENT_CHANNEL: usize = 1;
 /// closes without farewell and the broker publishes the will.
 #[derive(Debug, Clone)]
 pub struct Client {
-    commands: mpsc::Sender<Request>,
+    /// Without a bound, as the task takes them up at once into an outbox that has none either. Callers that had to wait
+    /// for a place could overtake each other.
+    commands: mpsc::UnboundedSender<Request>,
 }
 
 /// Why a publication did not reach the broker.
@@ -86,7 +85,7 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(settings: ClientSettings) -> (Client, mpsc::Receiver<MqttEvent>) {
-        let (commands, requests) = mpsc::channel(COMMAND_CHANNEL);
+        let (commands, requests) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::channel(EVENT_CHANNEL);
         tokio::spawn(Connection::new(settings, requests, events).run());
         (Client { commands }, receiver)
@@ -113,17 +112,17 @@ impl Client {
     }
 
     /// Hears `filter` from now on, after reconnects too. What the broker says to it comes as an event if it is a refusal.
-    pub async fn subscribe(&self, filter: impl Into<String>) {
-        let _ = self.commands.send(Request::Subscribe { filter: filter.into() }).await;
+    pub fn subscribe(&self, filter: impl Into<String>) {
+        let _ = self.commands.send(Request::Subscribe { filter: filter.into() });
     }
 
     /// Hears `filter` no more.
-    pub async fn unsubscribe(&self, filter: impl Into<String>) {
-        let _ = self.commands.send(Request::Unsubscribe { filter: filter.into() }).await;
+    pub fn unsubscribe(&self, filter: impl Into<String>) {
+        let _ = self.commands.send(Request::Unsubscribe { filter: filter.into() });
     }
 
     async fn ask(&self, request: Request, outcome: oneshot::Receiver<Outcome>) -> Outcome {
-        self.commands.send(request).await.map_err(|_| PublishError::Stopped)?;
+        self.commands.send(request).map_err(|_| PublishError::Stopped)?;
         outcome.await.unwrap_or(Err(PublishError::Stopped))
     }
 }

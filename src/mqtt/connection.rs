@@ -32,7 +32,7 @@ const SHORT_LIFE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Connection {
     settings: ClientSettings,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
     events: mpsc::Sender<MqttEvent>,
     outbox: Outbox,
     backlog: Backlog,
@@ -78,7 +78,7 @@ impl From<Loss> for End {
 impl Connection {
     pub(super) fn new(
         settings: ClientSettings,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::UnboundedReceiver<Request>,
         events: mpsc::Sender<MqttEvent>,
     ) -> Connection {
         // At most the receive maximum lies in it.
