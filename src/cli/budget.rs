@@ -58,8 +58,7 @@ impl Budget {
         let staging = if weights == WeightSource::Streamed { STAGING_BYTES as u64 } else { 0 };
         let buffers = all.map(|all| all.saturating_sub(PROGRAM + staging).max(BUFFERS_MIN));
         let bands = all.map(|all| all.saturating_sub(PROGRAM_AT_BANDS).max(BUFFERS_MIN));
-        // Beside the bands' buffers there are the two tensors that they read and write.
-        let tile = tile.map(|tile| buffers.map_or(tile, |buffers| tile.min(buffers / 3)));
+        let tile = tile.map(|tile| buffers.map_or(tile, |buffers| tile.min(buffers)));
         let bytes = |bytes: Option<u64>| bytes.and_then(|bytes| usize::try_from(bytes).ok());
         Self { buffers: bytes(buffers), bands: bytes(bands), vae_tile: bytes(tile), residency, weights }
     }
@@ -91,7 +90,7 @@ mod tests {
     fn little_memory_streams_and_keeps_one_network() {
         let budget = divided(460 * MIB, SD15);
         assert_eq!((budget.weights, budget.residency), (WeightSource::Streamed, Residency::OneAtATime));
-        assert_eq!((budget.buffers, budget.vae_tile), (Some(300 << 20), Some(100 << 20)));
+        assert_eq!((budget.buffers, budget.vae_tile), (Some(300 << 20), Some(300 << 20)));
         assert_eq!(budget.bands, Some(428 << 20));
         let between = divided(1536 * MIB, SD15);
         assert_eq!((between.weights, between.residency), (WeightSource::Streamed, Residency::Warm));

@@ -4,21 +4,19 @@ use tract_onnx::prelude::*;
 
 use super::network::Network;
 use super::packed::PackedModel;
-use super::tiles::Tiles;
+use super::tiles::{Room, Tiles};
 use super::typed::Input;
 
-/// Bands of less are hardly thinner, and take long.
-const THINNEST: usize = 4 << 20;
-
 impl Network {
-    /// The network in bands, if it would take more than it may and can be taken so: in bands that fit, or in the thinnest.
+    /// The network in bands, if it would take more than it may and can be taken so: in bands that fit, or in the thinnest
+    /// there are.
     pub(super) fn tiles(
         &self,
         packed: &PackedModel,
         needed: usize,
         inputs: &[(&str, Input<'_>)],
     ) -> Option<Tiles> {
-        let mut bytes = self.tile.filter(|bytes| needed > *bytes)?;
+        let buffers = self.tile.filter(|bytes| needed > *bytes)?;
         let [(input, Input::Floats(picture))] = inputs else {
             return None;
         };
@@ -26,19 +24,13 @@ impl Network {
             return None;
         };
         let ends = [input, output.name.as_str()];
-        let allowed = self.memory_in_bands.unwrap_or(usize::MAX);
-        loop {
-            let picture = picture.view();
-            match Tiles::new(&packed.graph, &self.path, ends, picture, &packed.weights, &self.machine, bytes)
-            {
-                Ok(tiles) if tiles.bytes() > allowed && bytes > THINNEST => bytes /= 2,
-                Ok(tiles) => return Some(tiles),
-                Err(error) => {
-                    tracing::warn!("{} takes all of a picture at once: {error:#}", self.component());
-                    return None;
-                }
-            }
-        }
+        let room = Room { buffers, all: self.memory_in_bands.unwrap_or(usize::MAX) };
+        let (graph, weights, picture) = (&packed.graph, &packed.weights, picture.view());
+        Tiles::new(graph, &self.path, ends, picture, weights, &self.machine, room)
+            .inspect_err(|error| {
+                tracing::warn!("{} takes all of a picture at once: {error:#}", self.component());
+            })
+            .ok()
     }
 
     /// The same with weights in f32 for our own kernels: tract cannot be told statistics.

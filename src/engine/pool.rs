@@ -91,6 +91,13 @@ impl Pool {
         });
     }
 
+    /// Copies `from` over `to`, which is as long.
+    pub(super) fn copy(&self, from: &[f32], to: &mut [f32]) {
+        self.enter(|| {
+            self.each(self.rows(to, 1), |(first, part)| part.copy_from_slice(&from[first..][..part.len()]));
+        });
+    }
+
     /// Cuts rows of `width` values into one run of rows per thread, each with the number of its first row.
     pub(super) fn rows<'a, T>(&self, values: &'a mut [T], width: usize) -> Vec<(usize, &'a mut [T])> {
         let per_part = (values.len() / width).div_ceil(self.threads()).max(1);

@@ -1,10 +1,12 @@
-//! A plan for a band of a picture: norms get the statistics of the whole picture, which are gathered band by band.
+//! A plan for a band of a picture: it takes rows out of the picture and gives rows, and its norms get the statistics of the
+//! whole picture, which are gathered band by band.
 
 use std::ops::Range;
 
-use tract_onnx::prelude::*;
+use anyhow::Context;
 
-use super::{Plan, Step};
+use super::places::is_kept;
+use super::{Place, Plan, Step};
 use crate::engine::lower::{NodeId, Norm, Op};
 use crate::engine::ops::norm::{channel_maps, moments};
 use crate::engine::weights::Weights;
@@ -22,11 +24,44 @@ impl Plan {
         pooled.collect()
     }
 
-    /// Sums over `rows` of the input of the norm at `id`. No more runs than it takes to have that input.
+    /// Takes the values of the only input, which are f32.
+    pub(in crate::engine) fn take(&mut self, values: &[f32]) {
+        self.wake();
+        for (id, node) in self.graph.nodes.iter().enumerate() {
+            if let (Op::Input(_), Place::Floats(slot)) = (&node.op, self.places[id]) {
+                self.machine.pool.copy(values, &mut self.floats[slot][..node.len()]);
+            }
+        }
+    }
+
+    /// Runs on what was taken, and returns the values of the first output.
+    pub(in crate::engine) fn run_taken(&mut self, weights: &mut Weights) -> anyhow::Result<&[f32]> {
+        let first_run = self.last_inputs.is_empty();
+        // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
+        self.last_inputs.clear();
+        let runs = |step: &Step| {
+            let (Step::Node(id) | Step::Encode(id)) = *step;
+            first_run || !is_kept(self.depends[id])
+        };
+        let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
+        self.execute(weights, &steps)?;
+        self.last_inputs = vec![None];
+        let output = self.graph.outputs.first().context("the graph has no output")?;
+        Ok(self.values(output.node))
+    }
+
+    /// Sums over `values`, all of a picture's input, for a norm at `id` that reads the input as it comes; nothing for another.
+    pub(in crate::engine) fn moments_of_input(&self, id: NodeId, values: &[f32]) -> Option<Vec<f32>> {
+        let (machine, norm) = (&self.machine, self.norm(id));
+        let reads_input = matches!(self.graph.nodes[norm.input].op, Op::Input(_));
+        let rows = values.len() / norm.channels;
+        reads_input.then(|| machine.pool.enter(|| moments(machine, norm, 0..rows, values)))
+    }
+
+    /// Sums over `rows` of the input of the norm at `id`, for what was taken. No more runs than it takes to have that input.
     pub(in crate::engine) fn moments(
         &mut self,
         weights: &mut Weights,
-        input: Tensor,
         id: NodeId,
         rows: Range<usize>,
     ) -> anyhow::Result<Vec<f32>> {
@@ -50,7 +85,6 @@ impl Plan {
         let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
         // Nothing may be relied upon by the next run: only a part of it ran.
         self.last_inputs.clear();
-        self.fill_inputs(&[input])?;
         self.execute(weights, &steps)?;
         let machine = self.machine.clone();
         Ok(machine.pool.enter(|| moments(&machine, self.norm(id), rows, self.values(read))))

@@ -184,12 +184,6 @@ impl Plan {
         Ok(outputs.iter().map(values).collect())
     }
 
-    /// Runs a graph of one input, all of it, and returns the values of its first output.
-    pub(super) fn run_first(&mut self, weights: &mut Weights, input: Tensor) -> anyhow::Result<Vec<f32>> {
-        let mut outputs = self.run(weights, vec![input], &[0], DeepFeatures::Compute)?;
-        Ok(outputs.pop().context("the graph has no output")?.1)
-    }
-
     fn execute(&mut self, weights: &mut Weights, steps: &[Step]) -> anyhow::Result<()> {
         let machine = self.machine.clone();
         weights.expect(steps.iter().filter_map(|step| self.weight(*step)));
@@ -242,12 +236,17 @@ impl Plan {
         inputs.iter().enumerate().map(differs).fold(0, |mask, bit| mask | bit)
     }
 
-    fn fill_inputs(&mut self, inputs: &[Tensor]) -> anyhow::Result<()> {
+    /// Makes its buffers, unless they are there.
+    fn wake(&mut self) {
         for (buffer, length) in self.floats.iter_mut().zip(&self.lengths) {
             if buffer.is_empty() {
                 *buffer = vec![0.0; *length];
             }
         }
+    }
+
+    fn fill_inputs(&mut self, inputs: &[Tensor]) -> anyhow::Result<()> {
+        self.wake();
         for (id, node) in self.graph.nodes.iter().enumerate() {
             let Op::Input(at) = node.op else {
                 continue;

@@ -13,21 +13,25 @@ impl Plan {
 
     /// The buffers and what a run has beside them: heads of attention, copies of inputs, the result.
     pub(in crate::engine) fn bytes_running(&self) -> usize {
-        const FLOAT: usize = size_of::<f32>();
+        let inputs = self.graph.nodes.iter().filter(|node| matches!(node.op, Op::Input(_)));
+        let inputs: usize = inputs.map(|node| node.len() * size_of::<f32>()).sum();
+        self.bytes_running_on_rows() + 2 * inputs
+    }
+
+    /// The same where the input is copied from the rows of a picture, straight into its buffer.
+    pub(in crate::engine) fn bytes_running_on_rows(&self) -> usize {
         let nodes = &self.graph.nodes;
         let attention = nodes.iter().filter_map(|node| match &node.op {
             Op::Attention(attention) => Some(head_bytes(attention)),
             _ => None,
         });
-        let inputs = nodes.iter().filter(|node| matches!(node.op, Op::Input(_)));
-        let inputs: usize = inputs.map(|node| node.len() * FLOAT).sum();
-        let outputs: usize = self.graph.outputs.iter().map(|view| view.len() * FLOAT).sum();
+        let outputs: usize = self.graph.outputs.iter().map(|view| view.len() * size_of::<f32>()).sum();
         // What tract makes is there until the next run.
         let foreign = nodes.iter().zip(&self.places).filter_map(|(node, place)| match (&node.op, place) {
             (Op::Foreign(..), Place::Tensor(_)) => Some(node.len() * node.datum_type.size_of()),
             _ => None,
         });
-        self.bytes + attention.max().unwrap_or(0) + 2 * inputs + outputs + foreign.sum::<usize>()
+        self.bytes + attention.max().unwrap_or(0) + outputs + foreign.sum::<usize>()
     }
 }
 

@@ -40,20 +40,43 @@ impl Bands {
     pub(super) fn new(units: usize, reach: usize, share: f64, multiple: usize) -> Option<Bands> {
         let affordable = (units as f64 * share) as usize;
         let owned = affordable.saturating_sub(2 * reach) / multiple * multiple;
-        // Owned rows are no fewer than the reach, so that a band looks at its direct neighbours only.
-        let owned = owned.max(reach.max(1).next_multiple_of(multiple));
-        let height = owned + 2 * reach;
-        (height < units).then_some(Bands { units, height, reach })
+        let bands = Bands::even(units, reach, owned.max(least(reach, multiple)), multiple);
+        (bands.height < units).then_some(bands)
+    }
+
+    /// Bands that own an eighth less, at least; nothing where they cannot.
+    pub(super) fn thinner(self, multiple: usize) -> Option<Bands> {
+        let Bands { units, reach, .. } = self;
+        let owned = self.owned();
+        let fewer = (owned - owned.div_ceil(8)) / multiple * multiple;
+        (fewer >= least(reach, multiple)).then(|| Bands::even(units, reach, fewer, multiple))
+    }
+
+    /// As many bands as it takes where none owns more than `owned`, all about as high: the last one is no remainder that
+    /// holds mostly neighbours.
+    fn even(units: usize, reach: usize, owned: usize, multiple: usize) -> Bands {
+        let even = units.div_ceil(units.div_ceil(owned)).next_multiple_of(multiple);
+        Bands { units, height: even.max(least(reach, multiple)) + 2 * reach, reach }
+    }
+
+    /// Units that a band gives, all but the last.
+    fn owned(self) -> usize {
+        self.height - 2 * self.reach
     }
 
     /// From top to bottom, all of one height: those at the edges hold more of their neighbours.
     pub(super) fn all(self) -> impl Iterator<Item = Band> {
-        let owned = self.height - 2 * self.reach;
+        let owned = self.owned();
         (0..self.units).step_by(owned).map(move |top| {
             let start = top.saturating_sub(self.reach).min(self.units - self.height);
             Band { held: start..start + self.height, owned: top..self.units.min(top + owned) }
         })
     }
+}
+
+/// Units that a band owns at least: no fewer than its reach, so that it looks at its direct neighbours only.
+fn least(reach: usize, multiple: usize) -> usize {
+    reach.max(1).next_multiple_of(multiple)
 }
 
 /// How many rows of its input, `height` in all, the output of `graph` looks up and down at most. Nothing where it may look
@@ -102,5 +125,23 @@ mod tests {
             assert_eq!(next, units);
         }
         assert_eq!(Bands::new(15, 5, 0.5, 1), None);
+    }
+
+    #[test]
+    fn no_band_is_a_remainder() {
+        // Of 256 rows 85 fit: four bands of 68 instead of three of 85 and one with 13 rows of its own.
+        let bands = Bands::new(256, 2, 85.0 / 256.0, 1).unwrap();
+        assert_eq!((bands.height, bands.all().count()), (68, 4));
+    }
+
+    #[test]
+    fn bands_become_thinner_until_they_own_as_little_as_they_look_at() {
+        let mut bands = Bands::new(512, 3, 0.1, 4).unwrap();
+        let mut owned = vec![bands.owned()];
+        while let Some(thinner) = bands.thinner(4) {
+            bands = thinner;
+            owned.push(bands.owned());
+        }
+        assert_eq!(owned, [44, 36, 28, 24, 20, 16, 12, 8, 4]);
     }
 }

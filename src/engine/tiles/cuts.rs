@@ -128,18 +128,21 @@ fn transposed(from: &str, to: &str, permutation: [i64; 4]) -> NodeProto {
     }
 }
 
-/// Which of the tensors of these sizes are kept between stretches, so that as little as can be is kept at once: of each
-/// pair of neighbours one gives way as long as that makes the largest pair smaller. Its stretch then computes it anew for
-/// every statistic behind it.
+/// Which of the tensors of these sizes are kept between stretches: all, if the largest pair of neighbours takes no more
+/// than `room` bytes. Else one of the pair gives way, as long as that makes the largest pair smaller. Its stretch then
+/// computes it anew for every statistic behind it.
 ///
-/// Two neighbours of one shape take the place of one, as bands of the second are written over the first.
-pub(super) fn choose(shapes: &[[usize; 3]]) -> Vec<usize> {
+/// Two neighbours take the place of the larger one, as bands of the second are written over the first.
+pub(super) fn choose(shapes: &[[usize; 3]], room: usize) -> Vec<usize> {
     let size = |at: usize| shapes[at].iter().product::<usize>();
-    let pair = |a: usize, b: usize| if shapes[a] == shapes[b] { size(a) } else { size(a) + size(b) };
+    let pair = |a: usize, b: usize| size(a).max(size(b));
     let mut kept: Vec<usize> = (0..shapes.len()).collect();
     loop {
         let largest = |kept: &[usize]| kept.windows(2).map(|two| pair(two[0], two[1])).max().unwrap_or(0);
         let worst = largest(&kept);
+        if worst * size_of::<f32>() <= room {
+            return kept;
+        }
         let Some(at) = kept.windows(2).rposition(|two| pair(two[0], two[1]) == worst) else {
             return kept;
         };
@@ -193,7 +196,7 @@ mod tests {
 
     /// Stable Diffusion's decoder from its last but one level on, at 512 x 512 pixels.
     #[test]
-    fn what_is_upsampled_is_not_kept_where_it_is_the_largest() {
+    fn what_is_upsampled_is_kept_where_there_is_room_for_it() {
         let shapes = [
             [256, 256, 256],
             [256, 256, 256],
@@ -203,6 +206,7 @@ mod tests {
             [512, 512, 128],
             [512, 512, 3],
         ];
-        assert_eq!(choose(&shapes), [0, 1, 3, 4, 5, 6]);
+        assert_eq!(choose(&shapes, 255 << 20), [0, 1, 3, 4, 5, 6]);
+        assert_eq!(choose(&shapes, 256 << 20), [0, 1, 2, 3, 4, 5, 6]);
     }
 }
