@@ -3,7 +3,7 @@
 use super::places::Coded;
 use super::{Place, Plan};
 use crate::engine::kernels::{PANEL, STEP};
-use crate::engine::lower::{Attention, Graph, NodeId, Op};
+use crate::engine::lower::{Attention, Graph, NodeId, Op, View};
 
 impl Plan {
     /// Memory for all its buffers, bytes: what is bounded.
@@ -14,30 +14,30 @@ impl Plan {
     /// The buffers and what a run has beside them: heads of attention, copies of inputs, the result.
     pub(in crate::engine) fn bytes_running(&self) -> usize {
         let inputs = self.graph.nodes.iter().filter(|node| matches!(node.op, Op::Input(_)));
-        let inputs: usize = inputs.map(|node| node.len() * size_of::<f32>()).sum();
-        self.bytes_running_on_rows() + 2 * inputs
+        let inputs: usize = inputs.map(|node| node.len()).sum();
+        let outputs: usize = self.graph.outputs.iter().map(View::len).sum();
+        self.bytes_at_work() + (2 * inputs + outputs) * size_of::<f32>()
     }
 
-    /// The same where the input is copied from the rows of a picture, straight into its buffer.
-    pub(in crate::engine) fn bytes_running_on_rows(&self) -> usize {
+    /// The same without inputs and results: they are the caller's.
+    pub(in crate::engine) fn bytes_at_work(&self) -> usize {
         let nodes = &self.graph.nodes;
         let attention = nodes.iter().filter_map(|node| match &node.op {
             Op::Attention(attention) => Some(head_bytes(attention)),
             _ => None,
         });
-        let outputs: usize = self.graph.outputs.iter().map(|view| view.len() * size_of::<f32>()).sum();
         // What tract makes is there until the next run.
         let foreign = nodes.iter().zip(&self.places).filter_map(|(node, place)| match (&node.op, place) {
             (Op::Foreign(..), Place::Tensor(_)) => Some(node.len() * node.datum_type.size_of()),
             _ => None,
         });
-        self.bytes + attention.max().unwrap_or(0) + outputs + foreign.sum::<usize>()
+        self.bytes + attention.max().unwrap_or(0) + foreign.sum::<usize>()
     }
 }
 
 /// Keys and values in 8 bits, in whole panels, with a scale and a sum a token.
 fn head_bytes(attention: &Attention) -> usize {
-    let bytes = |view: &crate::engine::lower::View| {
+    let bytes = |view: &View| {
         let shape = view.shape();
         let [batch, tokens, depth] = shape[shape.len() - 3..] else { return 0 };
         let padded = tokens.next_multiple_of(2 * PANEL) * depth.next_multiple_of(2 * PANEL);

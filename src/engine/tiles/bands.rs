@@ -60,7 +60,7 @@ impl Bands {
     }
 
     /// Units that a band gives, all but the last.
-    fn owned(self) -> usize {
+    pub(super) fn owned(self) -> usize {
         self.height - 2 * self.reach
     }
 

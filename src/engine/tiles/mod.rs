@@ -54,8 +54,8 @@ struct Stretch {
     bands: Option<Bands>,
     input: Shape,
     output: Shape,
-    /// Bytes that its plan takes while it runs.
-    running: usize,
+    /// Bytes that it takes while it runs, with the tensors that it lies between.
+    bytes: usize,
     /// Multiplications of all its runs for a picture, by kind of operation.
     work: Vec<(&'static str, f64)>,
 }
@@ -114,7 +114,7 @@ impl Tiles {
 
     /// Memory that a run takes, bytes: what the largest stretch does with the tensors around it.
     pub(super) fn bytes(&self) -> usize {
-        self.stretches.iter().map(|stretch| stretch.running + stretch.tensor_bytes()).max().unwrap_or(0)
+        self.stretches.iter().map(|stretch| stretch.bytes).max().unwrap_or(0)
     }
 
     /// Multiplications of the whole run, by kind of operation.
@@ -138,8 +138,10 @@ impl Stretch {
         let planned = |graph: &Graph| Plan::new(graph.clone(), weights, machine.clone());
         let graph = lowered(input[0])?;
         let plan = planned(&graph)?;
-        let needed = plan.bytes_running_on_rows();
-        let buffers = room.buffers.min(room.all.saturating_sub(in_place_bytes(input, output)));
+        let needed = plan.bytes_at_work();
+        // In bands the output takes the input's place; at once the input is gone before the output is there.
+        let tensors = bytes_of(input).max(bytes_of(output));
+        let buffers = room.buffers.min(room.all.saturating_sub(tensors));
         let units = input[0].min(output[0]);
         let width = input[1].min(output[1]);
         let even = [input[0], output[0]].iter().all(|height| height.is_multiple_of(units));
@@ -150,45 +152,34 @@ impl Stretch {
             Bands::new(units, reach, buffers as f64 / needed as f64, multiple)
         });
         let Some(mut bands) = bands else {
-            return Ok(Stretch { graph, bands: None, input, output, running: needed, work: plan.work() });
+            let bytes = needed + tensors;
+            return Ok(Stretch { graph, bands: None, input, output, bytes, work: plan.work() });
         };
         drop((graph, plan));
-        let (graph, plan) = loop {
+        let (graph, plan, needed) = loop {
             let graph = lowered(bands.height * (input[0] / units))?;
             let wanted = [1, bands.height * (output[0] / units), output[1], output[2]];
             let met = graph.outputs[0].shape();
             ensure!(met == wanted, "a band of it gives {met:?} instead of {wanted:?}");
             let plan = planned(&graph)?;
-            match bands.thinner(multiple).filter(|_| plan.bytes_running_on_rows() > buffers) {
+            // A band's output waits until the next one has taken its input.
+            let needed = plan.bytes_at_work() + bytes_of(output) / units * bands.owned();
+            match bands.thinner(multiple).filter(|_| needed > buffers) {
                 Some(thinner) => bands = thinner,
-                None => break (graph, plan),
+                None => break (graph, plan, needed),
             }
         };
         // A pass for a norm ends there: half of the whole, on average.
         let passes = 1.0 + plan.pooled_norms().len() as f64 / 2.0;
         let runs = passes * bands.all().count() as f64;
         let work = plan.work().into_iter().map(|(kind, macs)| (kind, macs * runs)).collect();
-        let running = plan.bytes_running_on_rows();
-        Ok(Stretch { graph, bands: Some(bands), input, output, running, work })
-    }
-
-    /// Of the tensor that it reads and the one that it writes, as far as its plan has no copy of them.
-    fn tensor_bytes(&self) -> usize {
-        match self.bands {
-            Some(_) => in_place_bytes(self.input, self.output),
-            None => bytes_of(self.input),
-        }
+        Ok(Stretch { graph, bands: Some(bands), input, output, bytes: needed + tensors, work })
     }
 }
 
 /// Bytes of a tensor of f32.
 fn bytes_of(shape: Shape) -> usize {
     shape.iter().product::<usize>() * size_of::<f32>()
-}
-
-/// Bytes of the two tensors around a stretch in bands, of which the second takes the place of the first.
-fn in_place_bytes(input: Shape, output: Shape) -> usize {
-    bytes_of(input).max(bytes_of(output))
 }
 
 /// Height, width and channels of one picture's planes.
