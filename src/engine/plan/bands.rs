@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use anyhow::Context;
 
-use super::places::is_kept;
 use super::{Place, Plan, Step};
 use crate::engine::lower::{NodeId, Norm, Op};
 use crate::engine::ops::norm::{channel_maps, moments};
@@ -39,11 +38,7 @@ impl Plan {
         let first_run = self.last_inputs.is_empty();
         // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
         self.last_inputs.clear();
-        let runs = |step: &Step| {
-            let (Step::Node(id) | Step::Encode(id)) = *step;
-            first_run || !is_kept(self.depends[id])
-        };
-        let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
+        let steps = self.due(first_run, 0); // what is kept does not depend on the only input
         self.execute(weights, &steps)?;
         self.last_inputs = vec![None];
         let output = self.graph.outputs.first().context("the graph has no output")?;

@@ -169,11 +169,7 @@ impl Plan {
         self.fill_inputs(&inputs)?;
         // Forgotten until all of it has run: a step that fails leaves nothing to rely on.
         self.last_inputs.clear();
-        let runs = |step: &Step| {
-            let (Step::Node(id) | Step::Encode(id)) = *step;
-            first_run || !is_kept(self.depends[id]) || self.depends[id] & changed != 0
-        };
-        let steps: Vec<Step> = self.steps.iter().copied().filter(runs).collect();
+        let steps = self.due(first_run, changed);
         let all_ran = self.execute_around_cut(weights, steps, deep)?;
         self.reuse.unheard = if all_ran { 0 } else { changed };
         self.last_inputs = inputs.into_iter().map(Some).collect();
@@ -182,6 +178,15 @@ impl Plan {
             (view.shape(), self.values(view.node).to_vec())
         };
         Ok(outputs.iter().map(values).collect())
+    }
+
+    /// The steps of a run in which the inputs of the bits `changed` are not what they were.
+    fn due(&self, first_run: bool, changed: u64) -> Vec<Step> {
+        let runs = |step: &Step| {
+            let (Step::Node(id) | Step::Encode(id)) = *step;
+            first_run || !is_kept(self.depends[id]) || self.depends[id] & changed != 0
+        };
+        self.steps.iter().copied().filter(runs).collect()
     }
 
     fn execute(&mut self, weights: &mut Weights, steps: &[Step]) -> anyhow::Result<()> {

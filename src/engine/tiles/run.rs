@@ -67,12 +67,11 @@ impl Stretch {
             let moments = match plan.moments_of_input(norm, &rows[start..]) {
                 Some(moments) => moments,
                 None => {
-                    let mut moments = Vec::new();
-                    for band in bands.all() {
+                    let of_bands = bands.all().map(|band| {
                         plan.take(&rows[held(&band)]);
-                        moments.extend(plan.moments(weights, norm, band.within(unit))?);
-                    }
-                    moments
+                        plan.moments(weights, norm, band.within(unit))
+                    });
+                    of_bands.collect::<anyhow::Result<Vec<_>>>()?.concat()
                 }
             };
             plan.impose(norm, &moments, units * unit);
