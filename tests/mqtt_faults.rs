@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, too
 
 #[path = "common/client.rs"]
-#[allow(dead_code, reason = "each test file uses a part of it")]
 mod client;
 #[path = "common/mosquitto.rs"]
 mod mosquitto;
@@ -26,8 +25,9 @@ async fn a_wrong_password_is_told_once_and_tried_again() {
     let wrong = Credentials { username: "panel".to_owned(), password: "wrong".to_owned() };
     let settings = ClientSettings { credentials: Some(wrong), ..settings(broker.port()) };
     let (client, mut events) = Client::start(settings.clone());
-    let reason = disconnected(&mut events).await;
+    let MqttEvent::Disconnected { reason, wait } = next(&mut events).await else { panic!("it is let in") };
     assert!(reason.contains("refused user \"panel\"") && reason.contains("password_file"), "{reason}");
+    assert!(wait > Duration::ZERO, "it says when it tries again");
     blocking(move || {
         broker.wait_for_log("not authorised", 3); // it keeps trying ...
         broker
