@@ -51,7 +51,8 @@ def assemble(state: Path, out: Path, untrained: bool = False) -> None:
         if has_fast:
             fast.load_state_dict(averaged(state / "fast.pt", "unet"))
         if has_image:
-            image.load_state_dict(averaged(state / "clip.pt", "image"))
+            followed = state / "image.pt"
+            image.load_state_dict(averaged(followed if followed.exists() else state / "clip.pt", "image"))
     write_folder(out, text, unet, vae, fast if has_fast else None, image if has_image else None)
 
 

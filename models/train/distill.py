@@ -24,6 +24,7 @@ from trajectories import STEPS, Trajectories, draw_all
 BATCH = 48
 DRAWING = 0.4  # share of the time in which the teacher draws
 FROM_NOISE = 0.4  # share of samples at the first step, which alone decides where objects go
+HALFWAY = 0.35  # share at the level of the second of two steps, which the preset takes
 RENOISED = 0.5  # share of the others that are the student's own guess with fresh noise on it
 TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5  # LCMScheduler's boundary
 HUBER = 1e-2  # where the loss turns from squares to absolute values
@@ -65,7 +66,8 @@ def train_fast(rank: int, world: int, state: Path, seconds: float, device: str, 
 
     def step():
         later = torch.randint(1, STEPS, (count,), device=device)
-        at = torch.where(torch.rand(count, device=device) < FROM_NOISE, 0, later)
+        drawn_at = torch.rand(count, device=device)
+        at = torch.where(drawn_at < FROM_NOISE, 0, torch.where(drawn_at < FROM_NOISE + HALFWAY, STEPS // 2, later))
         start, x, end, tokens = drawn.batch(at)
         t = drawn.timesteps[at]
         fresh = (torch.rand(count, device=device) < RENOISED) & (at > 0)

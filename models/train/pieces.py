@@ -17,7 +17,7 @@ import torch
 from optim import save_atomic
 
 PIECE = 15 * 2**20  # bytes
-CHECKPOINTS = ("vae", "vae-unit", "clip", "unet", "text", "fast", "decoder", "judge")
+CHECKPOINTS = ("vae", "vae-unit", "clip", "unet", "text", "image", "fast", "decoder", "judge")
 
 
 def light(saved: dict) -> dict:

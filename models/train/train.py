@@ -2,8 +2,8 @@
 
     python models/train/train.py --state STATE --minutes 240
 
-draws scenes, trains the autoencoder, CLIP's two towers, the UNet with the text tower, the text tower
-once more, the few-step UNet and the decoder, exports to ONNX, quantizes to int8 and writes `models/emoji`.
+draws scenes, trains the autoencoder, CLIP's two towers, the UNet with the text tower, the text tower and the
+image tower once more, the few-step UNet and the decoder, exports to ONNX, quantizes to int8 and writes `models/emoji`.
 The judge of `evaluate.py` is a stage of its own beside them. Run it again after a cut and it goes on where
 the last checkpoint was (one is written each minute); run it with more minutes and every stage that has
 time left trains longer. `--only export` packs whatever the newest checkpoints are.
@@ -32,15 +32,15 @@ from judge import train_judge  # noqa: E402
 from parallel import launch  # noqa: E402
 from pool import EVERY, LEARNED, draw_scenes  # noqa: E402
 from scenes import FONT, Scenes, font_digest  # noqa: E402
-from train_clip import train_clip, train_text  # noqa: E402
+from train_clip import train_clip, train_image, train_text  # noqa: E402
 from train_unet import encode_scenes, train_unet  # noqa: E402
 from train_vae import centre_latents, train_decoder, train_vae  # noqa: E402
 
 # Stages in order, with their share of the time. Drawing and encoding the scenes takes some minutes on top.
-STAGES = {"scenes": 0.0, "vae": 0.12, "latents": 0.0, "clip": 0.07, "unet": 0.55, "text": 0.05, "fast": 0.12,
-          "decoder": 0.05, "judge": 0.04, "export": 0.0}
-TRAINERS = {"vae": train_vae, "clip": train_clip, "unet": train_unet, "text": train_text, "fast": train_fast,
-            "decoder": train_decoder, "judge": train_judge}
+STAGES = {"scenes": 0.0, "vae": 0.12, "latents": 0.0, "clip": 0.05, "unet": 0.55, "text": 0.04, "image": 0.03,
+          "fast": 0.12, "decoder": 0.05, "judge": 0.04, "export": 0.0}
+TRAINERS = {"vae": train_vae, "clip": train_clip, "unet": train_unet, "text": train_text, "image": train_image,
+            "fast": train_fast, "decoder": train_decoder, "judge": train_judge}
 ABOUT = ("--title", "Emoji, 128 x 128", "--smallest", "128",
          "--licence", "MIT OR Apache-2.0; trained on pictures of Noto Color Emoji (OFL-1.1)",
          "--preset", "default:8:1.5", "--preset", "fast:2:1.0:lcm:unet_fast",

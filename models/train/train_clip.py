@@ -4,7 +4,8 @@ A batch holds scenes in pairs that differ in one thing only - an object, the bac
 two objects - so that the towers cannot do with less than the whole caption. Each process contrasts its
 own share of the batch. Pictures are [B, 3, 128, 128] in -1..1, token ids [B, 77].
 
-Later the UNet trains the text tower on, and `train_text` brings CLIP's embedding back into it.
+Later the UNet trains the text tower on, `train_text` brings CLIP's embedding back into it, and `train_image` has the
+image tower follow what came of that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 import models
 import tokenizer as T
 from pool import Pool
-from session import Session, averaged, samples
+from session import Session, Step, averaged, samples
 
 BATCH = 192  # over all processes
 TEMPERATURE = 0.07  # at the start; learned
@@ -55,19 +56,35 @@ def train_clip(rank: int, world: int, state: Path, seconds: float, device: str, 
     image, scale = models.build_image_encoder().to(device).train(), Temperature().to(device)
     session = Session(state / "clip.pt", {"text": text, "image": image, "scale": scale}, seconds, (MUON_LR, ADAM_LR),
                       rank, world)
-    pool = Pool(state, device)
     torch.manual_seed(seed + 11 + 1000 * session.step + rank)
-    count = samples(BATCH, world, device)
+    session.run(contrasting(Pool(state, device), text, image, scale, samples(BATCH, world, device)))
+    session.close()
 
+
+def contrasting(pool: Pool, text, image, scale: Temperature, count: int) -> Step:
+    """A step on `count` scenes and their captions."""
     def step():
         chosen = pool.paired(count)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(torch.device(pool.device).type, torch.bfloat16):
             texts = models.read_texts(text, pool.tokens(chosen)).text_embeds
             images = image(pool.pictures(chosen)).image_embeds
             loss, right = contrastive_loss(texts, images, scale())
         return loss, {"right": right}
 
-    session.run(step)
+    return step
+
+
+def train_image(rank: int, world: int, state: Path, seconds: float, device: str, seed: int) -> None:
+    """The image tower alone, against the text tower as it is shipped, which keeps still; rank 0 writes `image.pt`."""
+    torch.manual_seed(seed)
+    text = models.build_text_encoder(len(T.load_tokenizer(state / "tokenizer"))).to(device).eval().requires_grad_(False)
+    text.load_state_dict(averaged(state / "text.pt", "text", device))
+    image, scale = models.build_image_encoder().to(device).train(), Temperature().to(device)
+    for name, module in {"image": image, "scale": scale}.items():
+        module.load_state_dict(averaged(state / "clip.pt", name, device))
+    session = Session(state / "image.pt", {"image": image, "scale": scale}, seconds, (MUON_LR, ADAM_LR), rank, world)
+    torch.manual_seed(seed + 13 + 1000 * session.step + rank)
+    session.run(contrasting(Pool(state, device), text, image, scale, samples(BATCH, world, device)))
     session.close()
 
 

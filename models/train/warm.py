@@ -48,8 +48,13 @@ class Graph:
                 self.values[node.output[0]] = codes.astype(np.float32) * scale.reshape(shape)
             elif node.op_type == "Cast" and node.input[0] in self.values:  # what stays float lies in halves
                 self.values[node.output[0]] = self.values[node.input[0]]
-        self.at = {(node.name, i): name for node in graph.node if node.op_type not in ("DequantizeLinear", "Cast")
+        self.at = {(usual(node.name), i): name for node in graph.node if node.op_type not in ("DequantizeLinear", "Cast")
                    for i, name in enumerate(node.input) if name in self.values}
+
+
+def usual(node: str) -> str:
+    """A node's name as exports of today have it: those of before SDXL called the text tower's projection otherwise."""
+    return node.replace("/projection/", "/text_projection/") if node.startswith("/projection/") else node
 
 
 def fingerprint(values: np.ndarray) -> bytes:
