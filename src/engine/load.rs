@@ -18,8 +18,8 @@ use super::coarse::WEIGHT;
 use super::halves::{widen_graph, widen_tensors};
 use super::nbits;
 use super::packing;
+use super::records::Order;
 use super::skeleton::Skeleton;
-use super::weights::Order;
 
 const FLOATS: [i32; 3] = [DataType::Float as i32, DataType::Float16 as i32, DataType::Double as i32];
 

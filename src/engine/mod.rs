@@ -27,6 +27,7 @@ mod planned;
 mod pool;
 mod quantize;
 mod quantizers;
+mod records;
 mod skeleton;
 mod slots;
 mod streamed;

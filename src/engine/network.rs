@@ -123,12 +123,12 @@ impl Network {
         let (Some(packed), Some(planned)) = (&self.packed, &self.planned) else { return Ok(None) };
         let Some((buffers, allowed)) = self.buffers() else { return Ok(None) };
         let (running, work) = match &planned.runner {
-            Runner::Own(plan) => (plan.bytes_running(), plan.work()),
-            Runner::Tiles(tiles) => (tiles.bytes(), tiles.work()),
+            Runner::Own(plan) => (plan.bytes_running() + plan.staged(&packed.weights), plan.work()),
+            Runner::Tiles(tiles) => (tiles.bytes() + tiles.staged(), tiles.work()),
             Runner::Tract(_) => return Ok(None),
         };
         let weights = packed.bytes();
-        Ok(Some(Estimate { buffers, allowed, running: running + packed.staged, weights, work }))
+        Ok(Some(Estimate { buffers, allowed, running, weights, work }))
     }
 
     /// Bytes of buffers that a run takes by the plan there is, and how many it may; nothing where tract runs it.

@@ -18,9 +18,10 @@ use tract_onnx::pb::ModelProto;
 
 use super::load::Taken;
 use super::packing::{self, Contents, Floats, Packing};
-use super::streamed::{self, Streamed};
+use super::records::Record;
+use super::streamed::Streamed;
 use super::token_table::{self, RawTable, Table};
-use super::weights::{Lines, Mapped, Record, Source, Weights};
+use super::weights::{Lines, Mapped, Source, Weights};
 use super::{WeightSource, budget, layer_norms, load, quantizers};
 
 /// The packed file's name beside `model.onnx`.
@@ -32,8 +33,6 @@ pub(super) struct PackedModel {
     pub(super) weights: Weights,
     /// Token embeddings, where the graph has lost its table.
     pub(super) table: Option<Table>,
-    /// Most bytes of weights that are copied out of the packed file at a time.
-    pub(super) staged: usize,
     /// Where the packed file lies, and its size; nothing where it is in memory.
     place: Option<(PathBuf, u64)>,
 }
@@ -107,7 +106,7 @@ impl PackedModel {
     ) -> anyhow::Result<PackedModel> {
         let graph = ModelProto::decode(&contents.graph[..]).context("its graph is damaged")?;
         let weights = Weights::new(source(&contents.records)?, contents.records);
-        Ok(PackedModel { graph, weights, table: contents.table, staged: 0, place })
+        Ok(PackedModel { graph, weights, table: contents.table, place })
     }
 }
 
@@ -214,9 +213,8 @@ fn open(place: &Path, source: &[u8; 32], reading: Reading) -> anyhow::Result<any
     let mut contents = vec![0; header.contents.bytes];
     file.read_exact_at(&mut contents, header.contents.offset as u64).context("it is cut short")?;
     let contents = packing::read_contents(&contents, &header)?;
-    let staged = streamed::staged_bytes(&contents.records);
     let streamed = |records: &[Record]| Ok(Box::new(Streamed::new(file, records)?) as Box<dyn Source>);
-    Ok(PackedModel::new(contents, streamed, place).map(|packed| PackedModel { staged, ..packed }))
+    Ok(PackedModel::new(contents, streamed, place))
 }
 
 /// A network on its way into a packed file.

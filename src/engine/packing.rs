@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::{PANEL, QUAD, STEP};
 use super::load::{RawWeight, Values};
+use super::records::{LINE, Order, Part, Record};
 pub(super) use super::symmetric::{is_worth_int8, quantize};
 use super::token_table::{RawTable, Table};
-use super::weights::{LINE, Order, Part, Record};
 
 /// Changes whenever this file's layout or the panels' does.
 const MAGIC: &[u8; 16] = b"easeld packed 04";

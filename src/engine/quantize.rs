@@ -20,8 +20,8 @@ use super::halves::widen_graph;
 use super::load::{self, Values};
 use super::packed::networks;
 use super::packing;
+use super::records::Order;
 use super::skeleton::Skeleton;
-use super::weights::Order;
 
 /// Networks with more bytes of tensors than this get them in a file of their own, `model.onnx_data`: protobuf ends at 2 GiB,
 /// and readers hold a whole message.

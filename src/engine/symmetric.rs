@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::load::Values;
-use super::weights::Order;
+use super::records::Order;
 
 /// Whether a float weight gains by int8: not where so few numbers come in or go out that they carry everything
 /// (pixels, latents).

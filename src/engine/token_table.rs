@@ -12,8 +12,9 @@ use tract_onnx::pb::{ModelProto, TensorShapeProto, TypeProto, ValueInfoProto, ty
 use tract_onnx::tensor::load_tensor;
 
 use super::learned::token_embeddings;
+use super::records::Part;
 use super::typed::Input;
-use super::weights::{Part, Weights};
+use super::weights::Weights;
 use crate::text::FIRST_LEARNED_ID;
 
 /// Smaller tables stay where they are.

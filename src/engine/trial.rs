@@ -12,7 +12,8 @@ use super::ops::attention::{Inputs, attention};
 use super::ops::encode::encode;
 use super::ops::norm::{Target, norm};
 use super::packing;
-use super::weights::{Lines, Order, Packed, Weights};
+use super::records::Order;
+use super::weights::{Lines, Packed, Weights};
 use super::{EngineOptions, IsaError, machine};
 
 /// An operation that can be run again and again.

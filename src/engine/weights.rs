@@ -11,9 +11,7 @@ use anyhow::{Context, ensure};
 
 use super::kernels::gemm::Panels;
 use super::kernels::{PANEL, STEP};
-
-/// Bytes of a cache line: parts of a packed file and staging buffers begin on one, so that no vector straddles two.
-pub(super) const LINE: usize = 64;
+use super::records::{LINE, Order, Part, Record};
 
 /// Memory that a buffer may keep beyond what it holds, half as much again not counted: taking it anew costs time.
 const IDLE_BYTES: usize = 4 << 20;
@@ -25,112 +23,6 @@ pub(super) fn give_back_free_blocks() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// How the numbers of a weight are ordered in the graph.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Order {
-    /// `[channel][input][tap]`: convolutions, and linear layers as PyTorch keeps them.
-    ChannelsFirst { channels: usize, inputs: usize, taps: usize },
-    /// `[input][channel]`: matrix products.
-    InputsFirst { inputs: usize, channels: usize },
-}
-
-impl Order {
-    pub(super) fn channels(&self) -> usize {
-        match self {
-            Order::ChannelsFirst { channels, .. } | Order::InputsFirst { channels, .. } => *channels,
-        }
-    }
-
-    pub(super) fn inputs(&self) -> usize {
-        match self {
-            Order::ChannelsFirst { inputs, .. } | Order::InputsFirst { inputs, .. } => *inputs,
-        }
-    }
-
-    pub(super) fn taps(&self) -> usize {
-        match self {
-            Order::ChannelsFirst { taps, .. } => *taps,
-            Order::InputsFirst { .. } => 1,
-        }
-    }
-
-    /// Numbers in all.
-    pub(super) fn len(&self) -> usize {
-        self.channels() * self.inputs() * self.taps()
-    }
-
-    /// An even number, since a tile takes two.
-    pub(super) fn panels(&self) -> usize {
-        self.channels().next_multiple_of(2 * PANEL) / PANEL
-    }
-
-    /// Calls `f` with the place, channel, input and tap of every number.
-    pub(super) fn each(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
-        let (channels, inputs, taps) = (self.channels(), self.inputs(), self.taps());
-        for channel in 0..channels {
-            for input in 0..inputs {
-                for tap in 0..taps {
-                    let at = match self {
-                        Order::ChannelsFirst { .. } => (channel * inputs + input) * taps + tap,
-                        Order::InputsFirst { .. } => input * channels + channel,
-                    };
-                    f(at, channel, input, tap);
-                }
-            }
-        }
-    }
-
-    /// Bytes of weights, scales and sums, as s8 or as f32; nothing if they overflow.
-    fn sizes(&self, int8: bool) -> Option<[usize; 3]> {
-        let panels = self.channels().checked_next_multiple_of(2 * PANEL)? / PANEL;
-        let column = panels.checked_mul(self.taps())?.checked_mul(PANEL)?;
-        let stepped = self.inputs().checked_next_multiple_of(STEP)?;
-        let float = size_of::<f32>();
-        if !int8 {
-            return Some([column.checked_mul(self.inputs())?.checked_mul(float)?, 0, 0]);
-        }
-        Some([column.checked_mul(stepped)?, panels.checked_mul(PANEL * float)?, column.checked_mul(float)?])
-    }
-}
-
-/// A stretch of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Part {
-    pub(super) offset: usize,
-    pub(super) bytes: usize,
-}
-
-/// What a packed file says about one weight: weights, scales and sums lie one after the other, each on a whole line.
-#[derive(Debug, Clone)]
-pub(super) struct Record {
-    pub(super) name: String,
-    pub(super) order: Order,
-    /// s8 panels with scales and sums, else f32 panels.
-    pub(super) int8: bool,
-    /// Where it begins in the file.
-    pub(super) offset: usize,
-    /// Of all its bytes.
-    pub(super) checksum: u64,
-}
-
-impl Record {
-    /// Where weights, scales and sums lie in the weight's own bytes, and how many those are; nothing if they overflow.
-    pub(super) fn parts(&self) -> Option<([Part; 3], usize)> {
-        let mut end = 0_usize;
-        let mut parts = [Part::default(); 3];
-        for (part, bytes) in parts.iter_mut().zip(self.order.sizes(self.int8)?) {
-            *part = Part { offset: end, bytes };
-            end = end.checked_add(bytes)?.checked_next_multiple_of(LINE)?;
-        }
-        Some((parts, end))
-    }
-
-    /// Where its bytes lie in the file. Whoever reads or writes a record has seen to it that they can be counted.
-    pub(super) fn span(&self) -> Part {
-        Part { offset: self.offset, bytes: self.parts().expect("a size that was checked").1 }
     }
 }
 
@@ -156,6 +48,11 @@ pub(super) trait Source: Send {
 
     /// Some bytes of the packed file.
     fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>>;
+
+    /// Bytes of memory, beside the file's own pages, that runs take which ask for these weights in this order.
+    fn staged(&self, _: &[Record]) -> usize {
+        0
+    }
 
     /// Whether the file is still as long as it was: reading a page beyond its end would be a signal.
     fn is_whole(&self) -> bool;
@@ -229,10 +126,17 @@ impl Lines {
         lines
     }
 
-    /// Makes room for so many bytes, keeping the memory there is, unless most of it would lie idle.
+    /// The memory that so many bytes leave of `capacity` bytes: it is kept, unless most of it would lie idle.
+    pub(super) fn capacity_after(capacity: usize, bytes: usize) -> usize {
+        let wanted = bytes.next_multiple_of(LINE);
+        if wanted * 3 / 2 + IDLE_BYTES < capacity { wanted } else { capacity.max(wanted) }
+    }
+
+    /// Makes room for so many bytes of any value, keeping the memory there is as [`Lines::capacity_after`] says.
     pub(super) fn resize(&mut self, bytes: usize) {
         let lines = bytes.div_ceil(LINE);
-        if lines * LINE * 3 / 2 + IDLE_BYTES < self.0.capacity() * LINE {
+        if Self::capacity_after(self.capacity(), bytes) != self.capacity() {
+            // Memory on whole lines does not grow in place: both, the old and the new, would be there for a moment.
             self.0 = Vec::new();
         }
         self.0.reserve_exact(lines.saturating_sub(self.0.len()));
@@ -240,7 +144,6 @@ impl Lines {
     }
 
     /// Bytes of memory that it takes.
-    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.0.capacity() * LINE
     }
@@ -347,6 +250,12 @@ impl Weights {
     /// Says which weights the coming run asks for, in this order.
     pub(super) fn expect(&mut self, ids: impl Iterator<Item = WeightId>) {
         self.source.expect(ids.map(|id| self.records[id].clone()).collect());
+    }
+
+    /// Bytes of memory, beside the file's own pages, that runs take which ask for these weights in this order.
+    pub(super) fn staged(&self, ids: impl Iterator<Item = WeightId>) -> usize {
+        let records: Vec<Record> = ids.map(|id| self.records[id].clone()).collect();
+        self.source.staged(&records)
     }
 
     pub(super) fn get(&mut self, id: WeightId) -> anyhow::Result<Packed<'_>> {

@@ -12,7 +12,8 @@ use super::read::{Reader, Value};
 use super::view::{NodeId, View, atoms};
 use crate::engine::kernels::float::Activation;
 use crate::engine::kernels::gemm::Geometry;
-use crate::engine::weights::{Order, WeightId};
+use crate::engine::records::Order;
+use crate::engine::weights::WeightId;
 
 fn plain(input: NodeId, geometry: Geometry, weight: WeightId, channels: usize, bias: Vec<f32>) -> Op {
     let activation = Activation::Identity;

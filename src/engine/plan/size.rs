@@ -4,6 +4,7 @@ use super::places::Coded;
 use super::{Place, Plan};
 use crate::engine::kernels::{PANEL, STEP};
 use crate::engine::lower::{Attention, Graph, NodeId, Op, View};
+use crate::engine::weights::Weights;
 
 impl Plan {
     /// Memory for all its buffers, bytes: what is bounded.
@@ -17,6 +18,11 @@ impl Plan {
         let inputs: usize = inputs.map(|node| node.len()).sum();
         let outputs: usize = self.graph.outputs.iter().map(View::len).sum();
         self.bytes_at_work() + (2 * inputs + outputs) * size_of::<f32>()
+    }
+
+    /// Memory that its weights take beside it where they are streamed, bytes.
+    pub(in crate::engine) fn staged(&self, weights: &Weights) -> usize {
+        weights.staged(self.steps.iter().filter_map(|step| self.weight(*step)))
     }
 
     /// The same without inputs and results: they are the caller's.

@@ -56,6 +56,8 @@ struct Stretch {
     output: Shape,
     /// Bytes that it takes while it runs, with the tensors that it lies between.
     bytes: usize,
+    /// Bytes that its weights take beside it where they are streamed.
+    staged: usize,
     /// Multiplications of all its runs for a picture, by kind of operation.
     work: Vec<(&'static str, f64)>,
 }
@@ -117,6 +119,11 @@ impl Tiles {
         self.stretches.iter().map(|stretch| stretch.bytes).max().unwrap_or(0)
     }
 
+    /// Memory that weights take beside it where they are streamed, bytes.
+    pub(super) fn staged(&self) -> usize {
+        self.stretches.iter().map(|stretch| stretch.staged).max().unwrap_or(0)
+    }
+
     /// Multiplications of the whole run, by kind of operation.
     pub(super) fn work(&self) -> Vec<(&'static str, f64)> {
         let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
@@ -153,7 +160,8 @@ impl Stretch {
         });
         let Some(mut bands) = bands else {
             let bytes = needed + tensors;
-            return Ok(Stretch { graph, bands: None, input, output, bytes, work: plan.work() });
+            let (staged, work) = (plan.staged(weights), plan.work());
+            return Ok(Stretch { graph, bands: None, input, output, bytes, staged, work });
         };
         drop((graph, plan));
         let (graph, plan, needed) = loop {
@@ -173,7 +181,8 @@ impl Stretch {
         let passes = 1.0 + plan.pooled_norms().len() as f64 / 2.0;
         let runs = passes * bands.all().count() as f64;
         let work = plan.work().into_iter().map(|(kind, macs)| (kind, macs * runs)).collect();
-        Ok(Stretch { graph, bands: Some(bands), input, output, bytes: needed + tensors, work })
+        let (bytes, staged) = (needed + tensors, plan.staged(weights));
+        Ok(Stretch { graph, bands: Some(bands), input, output, bytes, staged, work })
     }
 }
 
