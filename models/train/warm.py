@@ -54,7 +54,7 @@ class Graph:
 
 def usual(node: str) -> str:
     """A node's name as exports of today have it: those of before SDXL called the text tower's projection otherwise."""
-    return node.replace("/projection/", "/text_projection/") if node.startswith("/projection/") else node
+    return "/text_projection/MatMul" if node == "/projection/MatMul" else node
 
 
 def fingerprint(values: np.ndarray) -> bytes:

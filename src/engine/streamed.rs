@@ -48,7 +48,7 @@ impl Load {
 }
 
 /// Cuts what a run asks for, in this order, into loads.
-fn loads(records: impl IntoIterator<Item = Record>) -> VecDeque<Load> {
+fn loads(records: Vec<Record>) -> VecDeque<Load> {
     let mut loads: VecDeque<Load> = VecDeque::new();
     for record in records {
         let bytes = record.span().bytes;
@@ -65,8 +65,8 @@ fn loads(records: impl IntoIterator<Item = Record>) -> VecDeque<Load> {
 
 /// What the buffers come to take while runs follow each other that ask for `records`, in this order: a run may begin with
 /// the buffer that the one before it ended with.
-fn staged_bytes(records: &[Record]) -> usize {
-    let loads = loads(records.iter().cloned());
+fn staged_bytes(records: Vec<Record>) -> usize {
+    let loads = loads(records);
     let mut capacities = [0; BUFFERS];
     let mut most = 0;
     for first in 0..BUFFERS {
@@ -244,7 +244,7 @@ impl Source for Streamed {
         Ok(Cow::Owned(copy))
     }
 
-    fn staged(&self, records: &[Record]) -> usize {
+    fn staged(&self, records: Vec<Record>) -> usize {
         staged_bytes(records)
     }
 
@@ -289,7 +289,7 @@ mod tests {
         for order in orders {
             let mut streamed = Streamed::new(file.reopen().unwrap(), &records).unwrap();
             let asked: Vec<Record> = order.iter().map(|at| records[*at].clone()).collect();
-            let told = streamed.staged(&asked);
+            let told = streamed.staged(asked.clone());
             assert!(told <= STAGING_BYTES);
             for _ in 0..3 {
                 streamed.expect(asked.clone());
@@ -312,7 +312,7 @@ mod tests {
         }
         assert!(streamed.held() <= 2 * (12_100_000 + LOAD_BYTES), "buffers are no larger than loads");
         // 12 MB and the 8 after them, though the largest is read more than once.
-        let told = streamed.staged(&records);
+        let told = streamed.staged(records.clone());
         assert!((20_000_000..20_500_000).contains(&told), "{told}");
     }
 

@@ -50,7 +50,7 @@ pub(super) trait Source: Send {
     fn part(&self, part: Part) -> anyhow::Result<Cow<'_, [u8]>>;
 
     /// Bytes of memory, beside the file's own pages, that runs take which ask for these weights in this order.
-    fn staged(&self, _: &[Record]) -> usize {
+    fn staged(&self, _: Vec<Record>) -> usize {
         0
     }
 
@@ -138,8 +138,8 @@ impl Lines {
         if Self::capacity_after(self.capacity(), bytes) != self.capacity() {
             // Memory on whole lines does not grow in place: both, the old and the new, would be there for a moment.
             self.0 = Vec::new();
+            self.0.reserve_exact(lines);
         }
-        self.0.reserve_exact(lines.saturating_sub(self.0.len()));
         self.0.resize(lines, Line([0; LINE]));
     }
 
@@ -249,13 +249,16 @@ impl Weights {
 
     /// Says which weights the coming run asks for, in this order.
     pub(super) fn expect(&mut self, ids: impl Iterator<Item = WeightId>) {
-        self.source.expect(ids.map(|id| self.records[id].clone()).collect());
+        self.source.expect(self.in_order(ids));
     }
 
     /// Bytes of memory, beside the file's own pages, that runs take which ask for these weights in this order.
     pub(super) fn staged(&self, ids: impl Iterator<Item = WeightId>) -> usize {
-        let records: Vec<Record> = ids.map(|id| self.records[id].clone()).collect();
-        self.source.staged(&records)
+        self.source.staged(self.in_order(ids))
+    }
+
+    fn in_order(&self, ids: impl Iterator<Item = WeightId>) -> Vec<Record> {
+        ids.map(|id| self.records[id].clone()).collect()
     }
 
     pub(super) fn get(&mut self, id: WeightId) -> anyhow::Result<Packed<'_>> {

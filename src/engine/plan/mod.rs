@@ -191,7 +191,7 @@ impl Plan {
 
     fn execute(&mut self, weights: &mut Weights, steps: &[Step]) -> anyhow::Result<()> {
         let machine = self.machine.clone();
-        weights.expect(steps.iter().filter_map(|step| self.weight(*step)));
+        weights.expect(self.weights_of(steps));
         machine.pool.enter(|| {
             for step in steps.iter().copied() {
                 let (Step::Node(id) | Step::Encode(id)) = step;
@@ -207,6 +207,11 @@ impl Plan {
             }
             anyhow::Ok(())
         })
+    }
+
+    /// The weights that steps read, in their order.
+    fn weights_of(&self, steps: &[Step]) -> impl Iterator<Item = WeightId> {
+        steps.iter().filter_map(|step| self.weight(*step))
     }
 
     /// The weight that a step reads.

@@ -22,7 +22,7 @@ impl Plan {
 
     /// Memory that its weights take beside it where they are streamed, bytes.
     pub(in crate::engine) fn staged(&self, weights: &Weights) -> usize {
-        weights.staged(self.steps.iter().filter_map(|step| self.weight(*step)))
+        weights.staged(self.weights_of(&self.steps))
     }
 
     /// The same without inputs and results: they are the caller's.
